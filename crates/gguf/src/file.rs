@@ -1,0 +1,281 @@
+//! Opening: maps one file or all files of a split set, and joins them into one model. Tensor data are never
+//! read here, only bounded. Deliberately absent: reading without a map, and repairing broken files.
+
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapMut};
+
+use crate::error::{GgufError, SplitFault};
+use crate::header::{self, Header};
+use crate::limits::MAX_TENSORS;
+use crate::metadata::Metadata;
+use crate::split;
+use crate::tensor::{self, TensorInfo};
+
+/// An open GGUF model: one file, or all files of a split set. Read-only, `Send` and `Sync`.
+///
+/// The files are mapped, not read: they must not be truncated or overwritten in place while this value
+/// lives. A shrunk file makes the next access to the lost pages a `SIGBUS` that ends the process; replace
+/// files by renaming a new one over them.
+pub struct Gguf {
+    shards: Vec<Shard>,
+    paths: Vec<PathBuf>,
+    version: u32,
+    alignment: u32,
+    meta: Metadata,
+    tensors: Vec<TensorInfo>,
+    /// Indices into `tensors`, sorted by name.
+    by_name: Vec<u32>,
+}
+
+struct Shard {
+    map: Arc<Mmap>,
+    data_start: u64,
+}
+
+/// One mapped file with its header.
+struct OneFile {
+    map: Arc<Mmap>,
+    header: Header,
+}
+
+impl OneFile {
+    fn parse(map: Mmap) -> Result<Self, GgufError> {
+        let header = header::parse(&map, map.len() as u64)?;
+        Ok(OneFile { map: Arc::new(map), header })
+    }
+
+    fn open(path: &Path) -> Result<Self, GgufError> {
+        let map = map_file(path)?;
+        Self::parse(map).map_err(|e| in_file(path, e))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<u64>, GgufError> {
+        let meta = Metadata::new(self.map.clone(), self.header.entries.clone());
+        Ok(meta.opt_u64(key)?)
+    }
+
+    /// How many files the metadata announce.
+    fn split_count(&self) -> Result<u64, GgufError> {
+        Ok(self.number(split::COUNT)?.unwrap_or(1).max(1))
+    }
+
+    /// Checks that this file is the one at place `no` (from 0) of `count`.
+    fn check_split(&self, no: u64, count: u64) -> Result<(), GgufError> {
+        for (key, expected) in [(split::NO, no), (split::COUNT, count)] {
+            let found = self.number(key)?.unwrap_or_default();
+            if found != expected {
+                return Err(GgufError::Split(SplitFault::Number { key, found, expected }));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_file(path: &Path, source: GgufError) -> GgufError {
+    GgufError::File { path: path.to_owned(), source: Box::new(source) }
+}
+
+fn map_file(path: &Path) -> Result<Mmap, GgufError> {
+    let io = |source| GgufError::Io { path: path.to_owned(), source };
+    // Asked before opening, because opening a pipe waits for a writer.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(GgufError::NotAFile(path.to_owned()));
+    }
+    let file = File::open(path).map_err(io)?;
+    // SAFETY: the map is read-only and its length is the file's at this moment. Rust also wants that nobody
+    // changes the file while it is mapped; no operating system grants that, so it is the documented
+    // condition of `Gguf`. Nothing here relies on a second read giving the same bytes: all walks over the
+    // map stay bounds-checked. A file cut short by others ends the process with SIGBUS.
+    unsafe { Mmap::map(&file) }.map_err(io)
+}
+
+impl fmt::Debug for Gguf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gguf")
+            .field("paths", &self.paths)
+            .field("version", &self.version)
+            .field("metadata", &self.meta.len())
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gguf {
+    /// Opens a model. Any file of a split set (`NAME-00001-of-00003.gguf`) opens the whole set.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a file, with the file's path; [`SplitFault::Missing`] names a missing one.
+    pub fn open(path: &Path) -> Result<Gguf, GgufError> {
+        let file = OneFile::open(path)?;
+        let count = file.split_count().map_err(|e| in_file(path, e))?;
+        if count == 1 {
+            return Gguf::join(vec![(path.to_owned(), file)]);
+        }
+        drop(file);
+        let paths = split::paths(path, count).map_err(|e| in_file(path, e))?;
+        Gguf::open_shards(&paths)
+    }
+
+    /// Opens the files of one split set, given in order; for stores that keep them under other names.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`]; [`SplitFault::Number`] if a file isn't at its place or the set is incomplete.
+    pub fn open_shards(paths: &[PathBuf]) -> Result<Gguf, GgufError> {
+        let count = paths.len() as u64;
+        let mut files = Vec::new();
+        let mut tensors = 0;
+        for (no, path) in (0..).zip(paths) {
+            if !path.exists() {
+                let (path, no) = (path.clone(), no + 1);
+                return Err(GgufError::Split(SplitFault::Missing { path, no, count }));
+            }
+            let file = OneFile::open(path)?;
+            if count > 1 {
+                file.check_split(no, count).map_err(|e| in_file(path, e))?;
+            }
+            tensors += file.header.tensors.len() as u64;
+            check_tensor_total(tensors)?;
+            files.push((path.clone(), file));
+        }
+        Gguf::join(files)
+    }
+
+    /// Opens the image of one file (not split) in memory. The bytes are moved to page-aligned memory, so
+    /// tensors are aligned as in a mapped file.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`].
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Gguf, GgufError> {
+        let path = PathBuf::from("(memory)");
+        let file = OneFile::parse(map_bytes(&bytes)?)?;
+        drop(bytes);
+        match file.split_count()? {
+            1 => Gguf::join(vec![(path, file)]),
+            count => Err(GgufError::Split(SplitFault::Name { count })),
+        }
+    }
+
+    /// Joins the files of a model; metadata are the first file's.
+    fn join(files: Vec<(PathBuf, OneFile)>) -> Result<Gguf, GgufError> {
+        let mut files = files.into_iter();
+        let Some((path, first)) = files.next() else {
+            return Err(GgufError::Split(SplitFault::Empty));
+        };
+        let announced = first.number(split::TENSORS)?;
+        let OneFile { map, header } = first;
+        let mut shards = vec![Shard { map: map.clone(), data_start: header.data_start }];
+        let (mut paths, mut tensors) = (vec![path], header.tensors);
+        for (path, file) in files {
+            let shard = shards.len();
+            tensors.extend(file.header.tensors.into_iter().map(|t| TensorInfo { shard, ..t }));
+            shards.push(Shard { map: file.map, data_start: file.header.data_start });
+            paths.push(path);
+        }
+        if let (Some(expected), found) = (announced, tensors.len() as u64)
+            && expected != found
+            && shards.len() > 1
+        {
+            return Err(GgufError::Split(SplitFault::Tensors { found, expected }));
+        }
+        let by_name = tensor::index(&tensors)?;
+        let meta = Metadata::new(map, header.entries);
+        let (version, alignment) = (header.version, header.alignment);
+        Ok(Gguf { shards, paths, version, alignment, meta, tensors, by_name })
+    }
+
+    /// Version of the format: 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Alignment of the tensor data in bytes (of the first file).
+    pub fn alignment(&self) -> u32 {
+        self.alignment
+    }
+
+    /// The metadata (of the first file).
+    pub fn meta(&self) -> &Metadata {
+        &self.meta
+    }
+
+    /// All tensors, in the order of the files and their directories.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let get = |i: &u32| self.tensors.get(*i as usize);
+        let found =
+            self.by_name.binary_search_by(|i| get(i).map(|t| t.name.as_str()).cmp(&Some(name)));
+        found.ok().and_then(|at| self.by_name.get(at)).and_then(get)
+    }
+
+    /// The data of a tensor of this model, where they lie in the map. Empty for a tensor of another model
+    /// that would lie outside of this one's files.
+    pub fn tensor_bytes(&self, t: &TensorInfo) -> &[u8] {
+        let place = || {
+            let Range { start, end } = self.tensor_place(t)?;
+            let map = &self.shards.get(t.shard)?.map;
+            map.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+        };
+        place().unwrap_or_default()
+    }
+
+    /// Where a tensor's data lie in its file (`paths()[t.shard]`), in bytes from the file's start.
+    pub fn tensor_place(&self, t: &TensorInfo) -> Option<Range<u64>> {
+        let start = self.shards.get(t.shard)?.data_start.checked_add(t.offset)?;
+        Some(start..start.checked_add(t.bytes())?)
+    }
+
+    /// Size of all files together, in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.shards.iter().map(|s| s.map.len() as u64).sum()
+    }
+
+    /// The files, in order. For an image in memory one path that doesn't exist.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Tells the operating system that all of the files will be needed, and returns at once. A hint:
+    /// refusals are ignored.
+    pub fn advise_willneed(&self) {
+        #[cfg(unix)]
+        for shard in &self.shards {
+            let _ = shard.map.advise(memmap2::Advice::WillNeed);
+        }
+    }
+
+    /// Brings all of the files into memory before it returns, as far as memory allows, so that no later
+    /// access waits for the disk. Best effort: where the system has no such call, as
+    /// [`Gguf::advise_willneed`].
+    pub fn prefault(&self) {
+        self.advise_willneed();
+        #[cfg(target_os = "linux")]
+        for shard in &self.shards {
+            let _ = shard.map.advise(memmap2::Advice::PopulateRead);
+        }
+    }
+}
+
+fn check_tensor_total(found: u64) -> Result<(), GgufError> {
+    if found > MAX_TENSORS {
+        let what = "the number of tensors";
+        return Err(GgufError::Limit { what, found, limit: MAX_TENSORS });
+    }
+    Ok(())
+}
+
+/// Copies bytes into memory of their own pages.
+pub(crate) fn map_bytes(bytes: &[u8]) -> Result<Mmap, GgufError> {
+    let io = |source| GgufError::Io { path: PathBuf::from("(memory)"), source };
+    let mut map = MmapMut::map_anon(bytes.len()).map_err(io)?;
+    map.copy_from_slice(bytes);
+    map.make_read_only().map_err(io)
+}
