@@ -106,3 +106,9 @@ impl GgmlType {
         (n / len).checked_mul(self.block_bytes() as u64)
     }
 }
+
+impl std::fmt::Display for GgmlType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,28 @@
+//! The 8-bit scale formats of MXFP4 and NVFP4. Both conversions return half of the scale, because
+//! `tables::KVALUES_FP4` holds doubled weights. Deliberately absent: f16 and bf16, which are the
+//! `half` crate's, and signs and NaN, which scales do not have.
+
+/// Half of an E8M0 scale: 2^(e - 128), exact down to the subnormals. 255, which the OCP
+/// specification calls NaN, is read as a plain exponent, as ggml does.
+pub const fn e8m0_half(e: u8) -> f32 {
+    match e {
+        0 => f32::from_bits(0x0020_0000),
+        1 => f32::from_bits(0x0040_0000),
+        _ => f32::from_bits((e as u32 - 1) << 23),
+    }
+}
+
+/// Half of an unsigned E4M3 scale (exponent bias 7, three mantissa bits). The top bit is ignored,
+/// except that of the two all-ones patterns only 0x7f is read as zero: so does ggml.
+pub const fn ue4m3_half(x: u8) -> f32 {
+    if x == 0x7f {
+        return 0.0;
+    }
+    let exponent = (x >> 3 & 15) as u32;
+    let mantissa = (x & 7) as u32;
+    if exponent == 0 {
+        mantissa as f32 / 1024.0
+    } else {
+        f32::from_bits((exponent + 127 - 7 - 1) << 23 | mantissa << 20)
+    }
+}
