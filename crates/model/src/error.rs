@@ -48,5 +48,5 @@ pub enum ModelError {
     },
     /// A metadata key is absent or of another type.
     #[error(transparent)]
-    Metadata(#[from] hob_gguf::GgufError),
+    Metadata(#[from] hob_gguf::MetaError),
 }

@@ -88,8 +88,9 @@ impl<'a> Header<'a> {
 
     /// Length of the token list: the vocabulary, whatever the header claims elsewhere.
     pub fn vocab(&self) -> Result<u32, ModelError> {
-        if let Some(tokens) = self.meta.array_len("tokenizer.ggml.tokens")? {
-            return Self::checked("tokenizer.ggml.tokens".to_owned(), u32::try_from(tokens).unwrap_or(u32::MAX));
+        if let Some(tokens) = self.meta.opt_array("tokenizer.ggml.tokens")? {
+            let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+            return Self::checked("tokenizer.ggml.tokens".to_owned(), count);
         }
         self.size("vocab_size")
     }

@@ -51,7 +51,7 @@ impl Common {
         if common.layers > 1024 {
             return Err(h.bad("block_count", common.layers, "at most 1024"));
         }
-        if common.heads % common.kv_heads != 0 {
+        if !common.heads.is_multiple_of(common.kv_heads) {
             return Err(h.bad("attention.head_count_kv", common.kv_heads, "a divisor of head_count"));
         }
         if common.rope_base < 1.0 {
