@@ -1,0 +1,94 @@
+//! Tests of the whole crate: a real hub on a temporary folder against a loopback server and a stand-in for pip.
+
+mod crash;
+mod package;
+mod server;
+mod stored;
+mod transfer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::catalogue::Catalogue;
+use crate::digest::Hasher;
+use crate::http::Patience;
+use crate::pull::Settings;
+use crate::python::Pip;
+use crate::store::Store;
+use crate::{Hub, HubError, LocalModel, Progress};
+
+/// Bytes without structure, the same each time.
+fn content(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let step = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(step).collect()
+}
+
+fn sha256(data: &[u8]) -> String {
+    let mut hasher = Hasher::default();
+    hasher.update(data);
+    hasher.finish().to_string()
+}
+
+fn hugging_face() -> Value {
+    json!({"kind": "hugging-face", "repo": "org/repo", "revision": "main", "path": "f.gguf"})
+}
+
+/// A hub that knows one model, `tiny:1b`, with this content and these sources.
+fn hub(root: &Path, data: &[u8], sources: &[Value], url: &str) -> Hub {
+    let file =
+        json!({"recipe": "Q8_0", "bytes": data.len(), "sha256": sha256(data), "sources": sources});
+    let entry = json!({"name": "tiny", "tag": "1b", "default": true, "architecture": "llama", "parameters": 7,
+        "licence": "MIT", "files": [file]});
+    let patience = Patience {
+        connect: Duration::from_secs(2),
+        stall: Duration::from_millis(400),
+        failures: 3,
+        backoff: Duration::from_millis(5),
+    };
+    Hub {
+        store: Store::at(root.to_owned()),
+        catalogue: Catalogue::parse(&json!([entry]).to_string()).unwrap(),
+        settings: Settings {
+            hugging_face: url.to_owned(),
+            model_scope: format!("{url}/ms"),
+            patience,
+            pip: Pip { commands: Vec::new(), stall: Duration::from_secs(5) },
+        },
+    }
+}
+
+fn pull(hub: &Hub) -> (Result<LocalModel, HubError>, Vec<Progress>) {
+    let mut events = Vec::new();
+    let result = hub.pull("tiny", &mut |p| events.push(p));
+    (result, events)
+}
+
+/// The model is stored, whole, and listed; nothing else lies about.
+fn assert_stored(hub: &Hub, model: &LocalModel, data: &[u8]) {
+    assert_eq!(model.name, "tiny:1b");
+    assert!(std::fs::read(&model.path).unwrap() == data, "stored bytes differ");
+    let listing = hub.list().unwrap();
+    assert_eq!((listing.models, listing.damaged), (vec![model.clone()], vec![]));
+    assert_eq!(hub.find("tiny:1b").unwrap().as_ref(), Some(model));
+    assert_eq!(names_in(&hub.root().join("blobs")), [format!("sha256-{}", sha256(data))]);
+    assert!(names_in(&hub.root().join("tmp")).is_empty());
+}
+
+/// Nothing is listed and no blob has its final name.
+fn assert_empty(hub: &Hub) {
+    assert_eq!(hub.list().unwrap(), crate::Listing::default());
+    assert!(names_in(&hub.root().join("blobs")).iter().all(|n| n.ends_with(".partial")));
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+}
