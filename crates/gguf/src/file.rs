@@ -12,7 +12,7 @@ use memmap2::{Mmap, MmapMut};
 use crate::error::{GgufError, SplitFault};
 use crate::header::{self, Header};
 use crate::limits::MAX_TENSORS;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, convert};
 use crate::split;
 use crate::tensor::{self, TensorInfo};
 
@@ -37,6 +37,9 @@ struct Shard {
     data_start: u64,
 }
 
+/// Stands for the path of an image in memory.
+const MEMORY: &str = "(memory)";
+
 /// One mapped file with its header.
 struct OneFile {
     map: Arc<Mmap>,
@@ -55,8 +58,8 @@ impl OneFile {
     }
 
     fn number(&self, key: &str) -> Result<Option<u64>, GgufError> {
-        let meta = Metadata::new(self.map.clone(), self.header.entries.clone());
-        Ok(meta.opt_u64(key)?)
+        let value = self.header.entries.get(&self.map, key);
+        Ok(value.map(|v| convert(key, v)).transpose()?)
     }
 
     /// How many files the metadata announce.
@@ -66,8 +69,9 @@ impl OneFile {
 
     /// Checks that this file is the one at place `no` (from 0) of `count`.
     fn check_split(&self, no: u64, count: u64) -> Result<(), GgufError> {
-        for (key, expected) in [(split::NO, no), (split::COUNT, count)] {
-            let found = self.number(key)?.unwrap_or_default();
+        let number = self.number(split::NO)?.unwrap_or(0);
+        let of = [(split::NO, number, no), (split::COUNT, self.split_count()?, count)];
+        for (key, found, expected) in of {
             if found != expected {
                 return Err(GgufError::Split(SplitFault::Number { key, found, expected }));
             }
@@ -114,7 +118,7 @@ impl Gguf {
         let file = OneFile::open(path)?;
         let count = file.split_count().map_err(|e| in_file(path, e))?;
         if count == 1 {
-            return Gguf::join(vec![(path.to_owned(), file)]);
+            return Ok(Gguf::new(path, file));
         }
         drop(file);
         let paths = split::paths(path, count).map_err(|e| in_file(path, e))?;
@@ -127,22 +131,21 @@ impl Gguf {
     /// As [`Gguf::open`]; [`SplitFault::Number`] if a file isn't at its place or the set is incomplete.
     pub fn open_shards(paths: &[PathBuf]) -> Result<Gguf, GgufError> {
         let count = paths.len() as u64;
-        let mut files = Vec::new();
-        let mut tensors = 0;
-        for (no, path) in (0..).zip(paths) {
-            if !path.exists() {
-                let (path, no) = (path.clone(), no + 1);
-                return Err(GgufError::Split(SplitFault::Missing { path, no, count }));
-            }
-            let file = OneFile::open(path)?;
-            if count > 1 {
-                file.check_split(no, count).map_err(|e| in_file(path, e))?;
-            }
-            tensors += file.header.tensors.len() as u64;
-            check_tensor_total(tensors)?;
-            files.push((path.clone(), file));
+        let (first, rest) = paths.split_first().ok_or(GgufError::Split(SplitFault::Empty))?;
+        let file = open_shard(first, 0, count)?;
+        let announced = file.number(split::TENSORS).map_err(|e| in_file(first, e))?;
+        let mut model = Gguf::new(first, file);
+        for (no, path) in (1..).zip(rest) {
+            model.append(path, open_shard(path, no, count)?)?;
         }
-        Gguf::join(files)
+        model.by_name = tensor::index(&model.tensors)?;
+        let found = model.tensors.len() as u64;
+        match announced {
+            Some(expected) if expected != found => {
+                Err(GgufError::Split(SplitFault::Tensors { found, expected }))
+            }
+            _ => Ok(model),
+        }
     }
 
     /// Opens the image of one file (not split) in memory. The bytes are moved to page-aligned memory, so
@@ -151,41 +154,39 @@ impl Gguf {
     /// # Errors
     /// As [`Gguf::open`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Gguf, GgufError> {
-        let path = PathBuf::from("(memory)");
         let file = OneFile::parse(map_bytes(&bytes)?)?;
         drop(bytes);
         match file.split_count()? {
-            1 => Gguf::join(vec![(path, file)]),
+            1 => Ok(Gguf::new(Path::new(MEMORY), file)),
             count => Err(GgufError::Split(SplitFault::Name { count })),
         }
     }
 
-    /// Joins the files of a model; metadata are the first file's.
-    fn join(files: Vec<(PathBuf, OneFile)>) -> Result<Gguf, GgufError> {
-        let mut files = files.into_iter();
-        let Some((path, first)) = files.next() else {
-            return Err(GgufError::Split(SplitFault::Empty));
-        };
-        let announced = first.number(split::TENSORS)?;
-        let OneFile { map, header } = first;
-        let mut shards = vec![Shard { map: map.clone(), data_start: header.data_start }];
-        let (mut paths, mut tensors) = (vec![path], header.tensors);
-        for (path, file) in files {
-            let shard = shards.len();
-            tensors.extend(file.header.tensors.into_iter().map(|t| TensorInfo { shard, ..t }));
-            shards.push(Shard { map: file.map, data_start: file.header.data_start });
-            paths.push(path);
+    /// The model of one file, or of a set's first file, whose metadata are the model's.
+    fn new(path: &Path, OneFile { map, header }: OneFile) -> Gguf {
+        Gguf {
+            shards: vec![Shard { map: map.clone(), data_start: header.data_start }],
+            paths: vec![path.to_owned()],
+            version: header.version,
+            alignment: header.alignment,
+            meta: Metadata::new(map, header.entries),
+            by_name: header.by_name,
+            tensors: header.tensors,
         }
-        if let (Some(expected), found) = (announced, tensors.len() as u64)
-            && expected != found
-            && shards.len() > 1
-        {
-            return Err(GgufError::Split(SplitFault::Tensors { found, expected }));
+    }
+
+    /// Adds the tensors of a set's next file; its own metadata are dropped.
+    fn append(&mut self, path: &Path, OneFile { map, header }: OneFile) -> Result<(), GgufError> {
+        let found = (self.tensors.len() + header.tensors.len()) as u64;
+        if found > MAX_TENSORS {
+            let what = "the number of tensors";
+            return Err(GgufError::Limit { what, found, limit: MAX_TENSORS });
         }
-        let by_name = tensor::index(&tensors)?;
-        let meta = Metadata::new(map, header.entries);
-        let (version, alignment) = (header.version, header.alignment);
-        Ok(Gguf { shards, paths, version, alignment, meta, tensors, by_name })
+        let shard = self.shards.len();
+        self.tensors.extend(header.tensors.into_iter().map(|t| TensorInfo { shard, ..t }));
+        self.shards.push(Shard { map, data_start: header.data_start });
+        self.paths.push(path.to_owned());
+        Ok(())
     }
 
     /// Version of the format: 2 or 3.
@@ -264,17 +265,20 @@ impl Gguf {
     }
 }
 
-fn check_tensor_total(found: u64) -> Result<(), GgufError> {
-    if found > MAX_TENSORS {
-        let what = "the number of tensors";
-        return Err(GgufError::Limit { what, found, limit: MAX_TENSORS });
+/// Opens file `no` (from 0) of a set of `count`.
+fn open_shard(path: &Path, no: u64, count: u64) -> Result<OneFile, GgufError> {
+    if !path.exists() {
+        let (path, no) = (path.to_owned(), no + 1);
+        return Err(GgufError::Split(SplitFault::Missing { path, no, count }));
     }
-    Ok(())
+    let file = OneFile::open(path)?;
+    file.check_split(no, count).map_err(|e| in_file(path, e))?;
+    Ok(file)
 }
 
 /// Copies bytes into memory of their own pages.
 pub(crate) fn map_bytes(bytes: &[u8]) -> Result<Mmap, GgufError> {
-    let io = |source| GgufError::Io { path: PathBuf::from("(memory)"), source };
+    let io = |source| GgufError::Io { path: PathBuf::from(MEMORY), source };
     let mut map = MmapMut::map_anon(bytes.len()).map_err(io)?;
     map.copy_from_slice(bytes);
     map.make_read_only().map_err(io)

@@ -3,9 +3,9 @@
 //! judged by the same code. The layout is the GGUF specification's (ggml, docs/gguf.md).
 
 use crate::cursor::Cursor;
-use crate::error::{GgufError, MetaError};
+use crate::error::GgufError;
 use crate::limits::{DEFAULT_ALIGNMENT, MAX_ALIGNMENT, MIN_ALIGNMENT};
-use crate::metadata::{Entries, FromValue};
+use crate::metadata::{Entries, convert};
 use crate::tensor::{self, TensorInfo};
 use crate::value::Value;
 
@@ -19,6 +19,8 @@ pub(crate) struct Header {
     pub entries: Entries,
     pub alignment: u32,
     pub tensors: Vec<TensorInfo>,
+    /// Indices into `tensors`, sorted by name.
+    pub by_name: Vec<u32>,
     /// Where the data section starts: the header's end, rounded up to the alignment.
     pub data_start: u64,
 }
@@ -34,7 +36,8 @@ pub(crate) fn parse(bytes: &[u8], file_len: u64) -> Result<Header, GgufError> {
     let tensors = tensor::parse(&mut cur, tensor_count)?;
     let data_start = cur.pos().next_multiple_of(u64::from(alignment));
     tensor::check_places(&tensors, alignment, file_len.saturating_sub(data_start))?;
-    Ok(Header { version, entries, alignment, tensors, data_start })
+    let by_name = tensor::index(&tensors)?;
+    Ok(Header { version, entries, alignment, tensors, by_name, data_start })
 }
 
 /// Checks the magic and returns the version.
@@ -57,8 +60,7 @@ fn preamble(cur: &mut Cursor<'_>) -> Result<u32, GgufError> {
 pub(crate) fn alignment(value: Option<Value<'_>>) -> Result<u32, GgufError> {
     let Some(value) = value else { return Ok(DEFAULT_ALIGNMENT) };
     let (min, max) = (MIN_ALIGNMENT, MAX_ALIGNMENT);
-    let wrong = || MetaError::wrong(ALIGNMENT_KEY, value.value_type(), u32::EXPECTED);
-    let found = u32::from_value(value).ok_or_else(wrong)?;
+    let found: u32 = convert(ALIGNMENT_KEY, value)?;
     if found.is_power_of_two() && (min..=max).contains(&found) {
         return Ok(found);
     }

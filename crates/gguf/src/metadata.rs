@@ -272,7 +272,8 @@ impl Metadata {
     }
 }
 
-fn convert<'a, T: FromValue<'a>>(key: &str, value: Value<'a>) -> Result<T, MetaError> {
+/// Converts the value of `key`, or says why not.
+pub(crate) fn convert<'a, T: FromValue<'a>>(key: &str, value: Value<'a>) -> Result<T, MetaError> {
     T::from_value(value).ok_or_else(|| match value {
         Value::Bytes(_) if T::EXPECTED == "string" => {
             MetaError::NotUtf8 { key: key.to_owned(), index: 0 }

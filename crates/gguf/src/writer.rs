@@ -123,7 +123,6 @@ impl Writer {
         let data_start = (bytes.len() as u64).next_multiple_of(alignment);
         let file_bytes = data_start.saturating_add(offset);
         let header = header::parse(&bytes, file_bytes)?;
-        crate::tensor::index(&header.tensors)?;
         Ok(Layout { bytes, header, file_bytes })
     }
 }
