@@ -1,1 +1,14 @@
-//! hob-text
+//! Text: bytes to tokens and back, and chat templates.
+//! Everything is built from GGUF metadata and immutable afterwards, so one value serves all threads; every failure is a [`TextError`].
+//! Deliberately absent: sampling, files, and any knowledge of model weights.
+
+mod detokenizer;
+mod error;
+mod tokenizer;
+
+pub use detokenizer::Detokenizer;
+pub use error::TextError;
+pub use tokenizer::{EncodeOptions, Tokenizer};
+
+/// A position in a model's vocabulary.
+pub type Token = u32;
