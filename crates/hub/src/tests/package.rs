@@ -58,6 +58,7 @@ const DELIVER: &str = "cp $wheel $dest/pkg-1.0-py3-none-any.whl";
 fn reason(scene: &Scene) -> SourceError {
     let result = pull(&scene.hub).0;
     assert_empty(&scene.hub);
+    assert!(names_in(&scene.hub.root().join("tmp")).is_empty());
     match result {
         Err(HubError::AllSourcesFailed { mut tried, .. }) => tried.remove(0).error,
         other => panic!("{other:?}"),
