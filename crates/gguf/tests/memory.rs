@@ -1,5 +1,6 @@
 //! Opening stays below the file's size plus 64 MB, whatever the file says: measured with a counting
 //! allocator on sparse files of 40 GB that announce the worst, and on the largest files that are accepted.
+#![cfg(unix)] // where a file of 40 GB without content takes no space
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;

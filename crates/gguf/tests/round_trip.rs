@@ -62,6 +62,20 @@ fn every_value_type() {
 }
 
 #[test]
+fn nothing_at_all() {
+    assert!(MetaBuilder::new().build().unwrap().is_empty());
+    let image = Writer::new().to_bytes(|_| vec![]).unwrap();
+    assert!(Gguf::from_bytes(image).unwrap().tensors().is_empty());
+}
+
+#[test]
+fn a_model_is_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Gguf>();
+    shared::<Metadata>();
+}
+
+#[test]
 fn nested_arrays() {
     let meta = sample_meta().build().unwrap();
     let outer: Vec<Value> = meta.array("nested").unwrap().iter().collect();
