@@ -124,6 +124,11 @@ impl Batch {
         &self.pages[span.pages.clone()]
     }
 
+    /// The page tables of all spans; [`Span::pages`] are ranges of it.
+    pub fn all_pages(&self) -> &[u32] {
+        &self.pages
+    }
+
     /// Rows whose hidden state is wanted, in order.
     pub fn outputs(&self) -> &[u32] {
         &self.outputs

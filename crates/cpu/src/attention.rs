@@ -1,0 +1,299 @@
+//! Causal attention over KV pages with a running softmax (arXiv 2205.14135): pages in order of position, keys in
+//! order within a page, so a row's result is the same in decode, in any prefill chunk and beside any neighbours.
+//! Scores and mixing are one kernel: rows of f32 times a page of cached values, sums in order over the inner index.
+#![allow(unsafe_op_in_unsafe_fn)]
+
+use hob_model::{KvType, PAGE};
+
+use crate::isa::{Isa, IsaKind, Plain};
+use crate::kv::{GROUP, HeadPage, KvView};
+use crate::linear::{Dst, Src};
+use crate::rows::{dispatch, exp};
+
+/// Query rows (of all heads that share keys) that pass over a page together.
+const ROWS: usize = 32;
+/// Vectors of a column block.
+const VECTORS: usize = 4;
+
+/// One unit of work: some rows of a span and one key head.
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    /// First batch row.
+    pub row: usize,
+    /// Batch rows.
+    pub rows: usize,
+    /// Position of the first row.
+    pub start: usize,
+    /// Range of the batch's page list.
+    pub pages: (usize, usize),
+    /// Key head.
+    pub head: usize,
+}
+
+/// What all tasks of a layer share.
+#[derive(Clone, Copy)]
+pub struct Attention<'a> {
+    /// Layer of the cache.
+    pub layer: usize,
+    /// Queries, `heads * head_dim` wide.
+    pub q: Src,
+    /// Results, likewise.
+    pub dst: Dst,
+    /// The batch's page list.
+    pub pages: &'a [u32],
+    /// The cache.
+    pub kv: KvView<'a>,
+    /// Query heads per key head.
+    pub group: usize,
+    /// Factor on scores.
+    pub scale: f32,
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+pub struct Space {
+    q: Vec<f32>,
+    scores: Vec<f32>,
+    mixed: Vec<f32>,
+    most: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+/// Batch rows per task when `group` query heads share a key head.
+pub fn rows_per_task(group: usize) -> usize {
+    (ROWS / group).max(1)
+}
+
+impl Attention<'_> {
+    /// Runs one task.
+    ///
+    /// # Safety
+    /// Views cover the task's rows, its results are written by no one else, its keys and values are in place.
+    pub unsafe fn run(&self, isa: IsaKind, task: Task, space: &mut Space) {
+        let whole = self.kv.head_dim(self.layer).is_multiple_of(16);
+        let isa = if whole { isa } else { IsaKind::Scalar };
+        dispatch!(isa, |isa| self.rows(isa, task, space))
+    }
+
+    #[inline(always)]
+    unsafe fn rows<I: Isa>(&self, isa: I, task: Task, space: &mut Space) {
+        let dim = self.kv.head_dim(self.layer);
+        let rows = task.rows * self.group;
+        self.load(task, dim, space);
+        let last = task.start + task.rows - 1;
+        for (index, &page) in self.pages[task.pages.0..task.pages.1].iter().enumerate() {
+            let first = index * PAGE;
+            if first > last {
+                break;
+            }
+            let keys = PAGE.min(last + 1 - first);
+            let page = self.kv.head(self.layer, page, task.head);
+            for_rows(rows, |at, n| match n {
+                3 => scores::<I, 3>(isa, self.kv.kind(), page, dim, at, space),
+                _ => scores::<I, 1>(isa, self.kv.kind(), page, dim, at, space),
+            });
+            for row in 0..rows {
+                let visible = (task.start + row / self.group + 1).saturating_sub(first).min(PAGE);
+                softmax(isa, row, visible, dim, space);
+            }
+            for_rows(rows, |at, n| match n {
+                3 => mix::<I, 3>(isa, self.kv.kind(), page, dim, keys, at, space),
+                _ => mix::<I, 1>(isa, self.kv.kind(), page, dim, keys, at, space),
+            });
+        }
+        self.finish(task, dim, space);
+    }
+
+    /// Copies the queries, scaled, and resets the running softmax.
+    unsafe fn load(&self, task: Task, dim: usize, space: &mut Space) {
+        let rows = task.rows * self.group;
+        space.q.clear();
+        for row in 0..rows {
+            let (r, g) = (row / self.group, row % self.group);
+            let q = self.q.row(task.row + r).add((task.head * self.group + g) * dim);
+            let q = std::slice::from_raw_parts(q, dim);
+            space.q.extend(q.iter().map(|q| q * self.scale));
+        }
+        space.scores.resize(rows * PAGE, 0.0);
+        space.mixed.clear();
+        space.mixed.resize(rows * dim, 0.0);
+        space.most.clear();
+        space.most.resize(rows, f32::NEG_INFINITY);
+        space.sums.clear();
+        space.sums.resize(rows, 0.0);
+    }
+
+    unsafe fn finish(&self, task: Task, dim: usize, space: &Space) {
+        for (row, mixed) in space.mixed.chunks_exact(dim).enumerate() {
+            let (r, g) = (row / self.group, row % self.group);
+            let out = self.dst.at(task.row + r, (task.head * self.group + g) * dim);
+            let scale = 1.0 / space.sums[row];
+            for (i, x) in mixed.iter().enumerate() {
+                *out.add(i) = x * scale;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn for_rows(rows: usize, mut f: impl FnMut(usize, usize)) {
+    let mut at = 0;
+    while at < rows {
+        let n = if rows - at >= 3 { 3 } else { 1 };
+        f(at, n);
+        at += n;
+    }
+}
+
+/// One page's share of the running softmax of one row: scores become weights, the past is rescaled.
+#[inline(always)]
+unsafe fn softmax<I: Isa>(isa: I, row: usize, visible: usize, dim: usize, space: &mut Space) {
+    let scores = &mut space.scores[row * PAGE..(row + 1) * PAGE];
+    if visible == 0 {
+        scores.fill(0.0);
+        return;
+    }
+    scores[visible..].fill(f32::NEG_INFINITY);
+    let p = scores.as_mut_ptr();
+    let mut most = isa.fload(p);
+    for i in (I::LANES..PAGE).step_by(I::LANES) {
+        most = isa.fmax(isa.fload(p.add(i)), most);
+    }
+    let (before, now) = (space.most[row], isa.fmax_lane(most).max(space.most[row]));
+    let shift = isa.fsplat(now);
+    for i in (0..PAGE).step_by(I::LANES) {
+        let x = isa.fnma(shift, isa.fsplat(1.0), isa.fload(p.add(i)));
+        isa.fstore(p.add(i), exp(isa, x));
+    }
+    scores[visible..].fill(0.0);
+    let mut sum = isa.fsplat(0.0);
+    for i in (0..PAGE).step_by(I::LANES) {
+        sum = isa.fadd(sum, isa.fload(p.add(i)));
+    }
+    let sum = isa.fsum(sum);
+    if now > before {
+        let fade = if before == f32::NEG_INFINITY { 0.0 } else { exp(Plain, before - now) };
+        space.sums[row] = space.sums[row] * fade + sum;
+        space.most[row] = now;
+        let (m, fade) = (space.mixed.as_mut_ptr().add(row * dim), isa.fsplat(fade));
+        for i in (0..dim).step_by(I::LANES) {
+            isa.fstore(m.add(i), isa.fmul(isa.fload(m.add(i)), fade));
+        }
+    } else {
+        space.sums[row] += sum;
+    }
+}
+
+/// Scores of `N` query rows with the keys of a page.
+#[inline(always)]
+unsafe fn scores<I: Isa, const N: usize>(isa: I, kind: KvType, page: HeadPage, dim: usize, at: usize, space: &mut Space) {
+    let q: [*const f32; N] = std::array::from_fn(|n| space.q.as_ptr().add((at + n) * dim));
+    let out: [*mut f32; N] = std::array::from_fn(|n| space.scores.as_mut_ptr().add((at + n) * PAGE));
+    for col in (0..PAGE).step_by(VECTORS * I::LANES) {
+        let mut sums = [[isa.fsplat(0.0); VECTORS]; N];
+        match kind {
+            KvType::F16 => {
+                let k = page.k.cast::<u16>().add(col);
+                products(&mut sums, isa, q, dim, |i, v| isa.load_f16(k.add(i * PAGE + v * I::LANES)));
+            }
+            KvType::Q8_0 => {
+                for group in 0..dim / GROUP {
+                    let k = page.k.cast::<i8>().add(group * GROUP * PAGE + col);
+                    let mut part = [[isa.fsplat(0.0); VECTORS]; N];
+                    let q = q.map(|q| q.add(group * GROUP));
+                    products(&mut part, isa, q, GROUP, |i, v| isa.load_i8(k.add(i * PAGE + v * I::LANES)));
+                    for v in 0..VECTORS {
+                        let scale = isa.load_f16(page.k_scales.add(group * PAGE + col + v * I::LANES));
+                        for n in 0..N {
+                            sums[n][v] = isa.fma(part[n][v], scale, sums[n][v]);
+                        }
+                    }
+                }
+            }
+        }
+        for n in 0..N {
+            for v in 0..VECTORS {
+                isa.fstore(out[n].add(col + v * I::LANES), sums[n][v]);
+            }
+        }
+    }
+}
+
+/// Adds the values of a page, weighted, to `N` rows.
+#[inline(always)]
+unsafe fn mix<I: Isa, const N: usize>(
+    isa: I,
+    kind: KvType,
+    page: HeadPage,
+    dim: usize,
+    keys: usize,
+    at: usize,
+    space: &mut Space,
+) {
+    let p: [*const f32; N] = std::array::from_fn(|n| space.scores.as_ptr().add((at + n) * PAGE));
+    let out: [*mut f32; N] = std::array::from_fn(|n| space.mixed.as_mut_ptr().add((at + n) * dim));
+    let mut col = 0;
+    while col < dim {
+        let wide = dim - col >= VECTORS * I::LANES;
+        match wide {
+            true => mix_columns::<I, N, VECTORS>(isa, kind, page, dim, keys, col, p, out),
+            false => mix_columns::<I, N, 1>(isa, kind, page, dim, keys, col, p, out),
+        }
+        col += if wide { VECTORS * I::LANES } else { I::LANES };
+    }
+}
+
+#[inline(always)]
+unsafe fn mix_columns<I: Isa, const N: usize, const W: usize>(
+    isa: I,
+    kind: KvType,
+    page: HeadPage,
+    dim: usize,
+    keys: usize,
+    col: usize,
+    p: [*const f32; N],
+    out: [*mut f32; N],
+) {
+    let mut sums: [[I::F; W]; N] =
+        std::array::from_fn(|n| std::array::from_fn(|v| isa.fload(out[n].add(col + v * I::LANES))));
+    match kind {
+        KvType::F16 => {
+            let values = page.v.cast::<u16>().add(col);
+            products(&mut sums, isa, p, keys, |i, v| isa.load_f16(values.add(i * dim + v * I::LANES)));
+        }
+        KvType::Q8_0 => {
+            let values = page.v.cast::<i8>().add(col);
+            products(&mut sums, isa, p, keys, |i, v| {
+                let at = v * I::LANES;
+                let scale = page.v_scales.add(i * (dim / GROUP) + (col + at) / GROUP);
+                let scale = half::f16::from_bits(*scale).to_f32();
+                isa.fmul(isa.load_i8(values.add(i * dim + at)), isa.fsplat(scale))
+            });
+        }
+    }
+    for n in 0..N {
+        for v in 0..W {
+            isa.fstore(out[n].add(col + v * I::LANES), sums[n][v]);
+        }
+    }
+}
+
+/// `sums[n][v] += rows[n][i] * load(i, v)` for i in order.
+#[inline(always)]
+unsafe fn products<I: Isa, const N: usize, const W: usize>(
+    sums: &mut [[I::F; W]; N],
+    isa: I,
+    rows: [*const f32; N],
+    len: usize,
+    load: impl Fn(usize, usize) -> I::F,
+) {
+    for i in 0..len {
+        let b: [I::F; W] = std::array::from_fn(|v| load(i, v));
+        for n in 0..N {
+            let a = isa.fsplat(*rows[n].add(i));
+            for v in 0..W {
+                sums[n][v] = isa.fma(a, b[v], sums[n][v]);
+            }
+        }
+    }
+}

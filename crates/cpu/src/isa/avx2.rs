@@ -1,0 +1,276 @@
+//! The vocabulary on AVX2, FMA and F16C: 8 rows a vector. Products of unsigned codes and signed activations stay in
+//! i16 as long as they provably fit, so one widening serves up to 8 multiply-adds.
+
+use std::arch::x86_64::*;
+
+use super::{Isa, SignedActs};
+
+/// Proof of AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+#[target_feature(enable = "avx2,fma,f16c,bmi2,popcnt")]
+#[inline]
+fn trampoline<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[inline(always)]
+unsafe fn two_rows(low: *const u8, high: *const u8) -> __m256i {
+    let low = _mm256_castsi128_si256(_mm_loadu_si128(low.cast()));
+    _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(high.cast()))
+}
+
+#[inline(always)]
+unsafe fn dword(acts: *const i8, step: usize) -> __m256i {
+    _mm256_set1_epi32(acts.cast::<i32>().add(step).read_unaligned())
+}
+
+// SAFETY: see the trait; each method is a handful of AVX2, FMA or F16C intrinsics.
+unsafe impl Isa for Avx2 {
+    const LANES: usize = 8;
+    const TILE: usize = 4;
+    const SIGNED_BYTES: usize = 512;
+    const WIDE: bool = true;
+    type V = __m256i;
+    type F = __m256;
+
+    fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("bmi2");
+        has.then_some(Avx2(()))
+    }
+
+    #[inline(always)]
+    fn with<R>(self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: `self` proves the features.
+        unsafe { trampoline(f) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_rows(self, base: *const u8, stride: usize) -> [__m256i; 4] {
+        let at = |row: usize| base.add(row * stride);
+        let (a, b) = (two_rows(at(0), at(4)), two_rows(at(1), at(5)));
+        let (c, d) = (two_rows(at(2), at(6)), two_rows(at(3), at(7)));
+        let (ab_lo, ab_hi) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        let (cd_lo, cd_hi) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+        [
+            _mm256_unpacklo_epi64(ab_lo, cd_lo),
+            _mm256_unpackhi_epi64(ab_lo, cd_lo),
+            _mm256_unpacklo_epi64(ab_hi, cd_hi),
+            _mm256_unpackhi_epi64(ab_hi, cd_hi),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const u8) -> __m256i {
+        _mm256_loadu_si256(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u8, v: __m256i) {
+        _mm256_storeu_si256(p.cast(), v)
+    }
+    #[inline(always)]
+    unsafe fn splat(self, x: u32) -> __m256i {
+        _mm256_set1_epi32(x as i32)
+    }
+    #[inline(always)]
+    unsafe fn and(self, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_and_si256(a, b)
+    }
+    #[inline(always)]
+    unsafe fn or(self, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_or_si256(a, b)
+    }
+    #[inline(always)]
+    unsafe fn shl<const N: i32>(self, a: __m256i) -> __m256i {
+        _mm256_slli_epi32::<N>(a)
+    }
+    #[inline(always)]
+    unsafe fn shr<const N: i32>(self, a: __m256i) -> __m256i {
+        _mm256_srli_epi32::<N>(a)
+    }
+    #[inline(always)]
+    unsafe fn sar<const N: i32>(self, a: __m256i) -> __m256i {
+        _mm256_srai_epi32::<N>(a)
+    }
+    #[inline(always)]
+    unsafe fn add_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_add_epi32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_sub_epi32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn madd_i16(self, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_madd_epi16(a, b)
+    }
+    #[inline(always)]
+    unsafe fn scale(self, a: __m256i) -> __m256i {
+        // The same i16 for both halves of a dword of i16 sums.
+        let low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
+        _mm256_or_si256(low, _mm256_slli_epi32::<16>(a))
+    }
+    #[inline(always)]
+    unsafe fn sub_dot<const N: usize>(
+        self,
+        sums: &mut [__m256i; N],
+        codes: *const u8,
+        acts: [*const i8; N],
+        scale: __m256i,
+        steps: usize,
+        depth: usize,
+    ) {
+        for group in 0..steps / depth {
+            let first = group * depth;
+            let codes_at = |step: usize| self.load(codes.add(32 * step));
+            let w = codes_at(first);
+            let mut narrow = acts.map(|a| _mm256_maddubs_epi16(w, dword(a, first)));
+            for step in first + 1..first + depth {
+                let w = codes_at(step);
+                for n in 0..N {
+                    let product = _mm256_maddubs_epi16(w, dword(acts[n], step));
+                    narrow[n] = _mm256_add_epi16(narrow[n], product);
+                }
+            }
+            for n in 0..N {
+                sums[n] = _mm256_add_epi32(sums[n], _mm256_madd_epi16(narrow[n], scale));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn signed_dot<const N: usize>(
+        self,
+        codes: *const u8,
+        acts: [SignedActs; N],
+    ) -> [__m256i; N] {
+        let mut sums = [_mm256_setzero_si256(); N];
+        for step in 0..16 {
+            let w = self.load(codes.add(32 * step));
+            for n in 0..N {
+                let product = _mm256_madd_epi16(w, dword(acts[n].wide.cast(), step));
+                sums[n] = _mm256_add_epi32(sums[n], product);
+            }
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn store_signed(self, block: *mut u8, half: usize, v: [__m256i; 4]) {
+        for (t, v) in v.into_iter().enumerate() {
+            let p = block.add((half * 4 + t) * 64);
+            self.store(p, _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v)));
+            self.store(p.add(32), _mm256_srai_epi16::<8>(v));
+        }
+    }
+    #[inline(always)]
+    unsafe fn half_low(self, v: __m256i) -> __m256 {
+        let low = _mm256_and_si256(v, _mm256_set1_epi32(0xffff));
+        let packed = _mm256_packus_epi32(low, low);
+        let packed = _mm256_permute4x64_epi64::<0b1000>(packed);
+        _mm256_cvtph_ps(_mm256_castsi256_si128(packed))
+    }
+    #[inline(always)]
+    unsafe fn half_high(self, v: __m256i) -> __m256 {
+        self.half_low(_mm256_srli_epi32::<16>(v))
+    }
+    #[inline(always)]
+    unsafe fn half_rows(self, base: *const u8, stride: usize) -> __m256 {
+        let at = |row: usize| base.add(row * stride).cast::<i16>().read_unaligned();
+        let halves = _mm_set_epi16(at(7), at(6), at(5), at(4), at(3), at(2), at(1), at(0));
+        _mm256_cvtph_ps(halves)
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self, v: __m256i) -> __m256 {
+        _mm256_cvtepi32_ps(v)
+    }
+    #[inline(always)]
+    unsafe fn fsplat(self, x: f32) -> __m256 {
+        _mm256_set1_ps(x)
+    }
+    #[inline(always)]
+    unsafe fn fload(self, p: *const f32) -> __m256 {
+        _mm256_loadu_ps(p)
+    }
+    #[inline(always)]
+    unsafe fn fstore(self, p: *mut f32, x: __m256) {
+        _mm256_storeu_ps(p, x)
+    }
+    #[inline(always)]
+    unsafe fn fadd(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmul(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_mul_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmax(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_max_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmin(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_min_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fdiv(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_div_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        _mm256_fmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn fnma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        _mm256_fnmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn fround(self, a: __m256) -> __m256 {
+        _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+    }
+    #[inline(always)]
+    unsafe fn fabs(self, a: __m256) -> __m256 {
+        _mm256_andnot_ps(_mm256_set1_ps(-0.0), a)
+    }
+    #[inline(always)]
+    unsafe fn exp2_int(self, n: __m256) -> __m256 {
+        let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+    }
+    #[inline(always)]
+    unsafe fn fsum(self, a: __m256) -> f32 {
+        let x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+    }
+    #[inline(always)]
+    unsafe fn fmax_lane(self, a: __m256) -> f32 {
+        let x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> __m256 {
+        _mm256_cvtph_ps(_mm_loadu_si128(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, p: *mut u16, x: __m256) {
+        _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u16) -> __m256 {
+        let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m256 {
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, x: __m256) {
+        let wide = _mm256_cvtps_epi32(x);
+        let halves = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+        _mm_storel_epi64(p.cast(), _mm_packs_epi16(halves, halves))
+    }
+}

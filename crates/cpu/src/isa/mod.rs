@@ -1,0 +1,169 @@
+//! Instruction sets as tokens: holding one proves that this processor has it. A kernel body is written once, generic
+//! over `Isa`; only the vocabulary below is written per instruction set. NEON has its place here and is absent so far.
+#![allow(unsafe_op_in_unsafe_fn, clippy::missing_safety_doc)] // one contract for all: see `Isa`
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod plain;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use plain::Plain;
+
+/// Vocabulary of the kernels. `V` is one dword per weight row, `F` one float per weight row: lanes are rows, so no
+/// kernel needs a horizontal sum and a row's result cannot depend on its neighbours.
+///
+/// # Safety
+/// Every method is called only inside a function compiled for this instruction set (the `with` trampoline), and
+/// pointers cover the bytes that the method's text names.
+pub unsafe trait Isa: Copy + Send + Sync + 'static {
+    /// Lanes of a vector: weight rows of a panel.
+    const LANES: usize;
+    /// Activation rows that a multiply kernel keeps in registers.
+    const TILE: usize;
+    /// `LANES` dwords.
+    type V: Copy;
+    /// `LANES` floats.
+    type F: Copy;
+
+    /// The token, if this processor has the instructions.
+    fn detect() -> Option<Self>;
+    /// Runs `f` compiled for this instruction set.
+    fn with<R>(self, f: impl FnOnce() -> R) -> R;
+
+    /// Reads 16 bytes at `base + lane * stride` for every lane; vector t holds bytes `4t .. 4t+4` of each.
+    unsafe fn load_rows(self, base: *const u8, stride: usize) -> [Self::V; 4];
+    unsafe fn load(self, p: *const u8) -> Self::V;
+    unsafe fn store(self, p: *mut u8, v: Self::V);
+    unsafe fn splat(self, x: u32) -> Self::V;
+    unsafe fn and(self, a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn or(self, a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn shl<const N: i32>(self, a: Self::V) -> Self::V;
+    unsafe fn shr<const N: i32>(self, a: Self::V) -> Self::V;
+    unsafe fn sar<const N: i32>(self, a: Self::V) -> Self::V;
+    unsafe fn add_i32(self, a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub_i32(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Pairs of i16: `a0*b0 + a1*b1` per dword.
+    unsafe fn madd_i16(self, a: Self::V, b: Self::V) -> Self::V;
+    /// A signed scale per row, in the form that [`Isa::sub_dot`] multiplies with.
+    unsafe fn scale(self, a: Self::V) -> Self::V;
+    /// `sums += scale * (codes . acts)` over `steps` dwords: `codes` is `steps` vectors of unsigned bytes up to 15
+    /// (`depth` 8), 31 (`depth` 4) or 63 (`depth` 2); `acts[n]` has `4 * steps` signed bytes from -127.
+    unsafe fn sub_dot<const N: usize>(
+        self,
+        sums: &mut [Self::V; N],
+        codes: *const u8,
+        acts: [*const i8; N],
+        scale: Self::V,
+        steps: usize,
+        depth: usize,
+    );
+    /// `codes . acts` of 32 signed bytes; `codes` in the form that [`Isa::store_signed`] writes.
+    unsafe fn signed_dot<const N: usize>(
+        self,
+        codes: *const u8,
+        acts: [SignedActs; N],
+    ) -> [Self::V; N];
+    /// Bytes that 32 signed weights of a panel take.
+    const SIGNED_BYTES: usize;
+    /// Whether [`SignedActs::wide`] is read.
+    const WIDE: bool;
+    /// Writes four vectors of signed bytes (16 weights per row) for [`Isa::signed_dot`]; half 0 or 1 of a block.
+    unsafe fn store_signed(self, block: *mut u8, half: usize, v: [Self::V; 4]);
+
+    /// The f16 in the low half of each dword.
+    unsafe fn half_low(self, v: Self::V) -> Self::F;
+    /// The f16 in the high half of each dword.
+    unsafe fn half_high(self, v: Self::V) -> Self::F;
+    /// The f16 at `base + lane * stride`.
+    unsafe fn half_rows(self, base: *const u8, stride: usize) -> Self::F;
+    unsafe fn to_f32(self, v: Self::V) -> Self::F;
+    unsafe fn fsplat(self, x: f32) -> Self::F;
+    unsafe fn fload(self, p: *const f32) -> Self::F;
+    unsafe fn fstore(self, p: *mut f32, x: Self::F);
+    unsafe fn fadd(self, a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn fmul(self, a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn fmax(self, a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn fmin(self, a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn fdiv(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `c - a * b`, rounded once.
+    unsafe fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// Nearest integer, ties to even.
+    unsafe fn fround(self, a: Self::F) -> Self::F;
+    unsafe fn fabs(self, a: Self::F) -> Self::F;
+    /// `2^n` for integral n in -126 ..= 127.
+    unsafe fn exp2_int(self, n: Self::F) -> Self::F;
+    /// Sum of the lanes, as a balanced tree.
+    unsafe fn fsum(self, a: Self::F) -> f32;
+    /// Largest lane.
+    unsafe fn fmax_lane(self, a: Self::F) -> f32;
+    /// `LANES` consecutive f16.
+    unsafe fn load_f16(self, p: *const u16) -> Self::F;
+    /// Writes `LANES` floats as f16.
+    unsafe fn store_f16(self, p: *mut u16, x: Self::F);
+    /// `LANES` consecutive bf16.
+    unsafe fn load_bf16(self, p: *const u16) -> Self::F;
+    /// `LANES` consecutive signed bytes, as floats.
+    unsafe fn load_i8(self, p: *const i8) -> Self::F;
+    /// Writes `LANES` integral floats in -128 ..= 127 as bytes.
+    unsafe fn store_i8(self, p: *mut i8, x: Self::F);
+}
+
+/// 32 activations for [`Isa::signed_dot`]: one of the two forms is read, and the sum where codes carry an offset.
+#[derive(Clone, Copy)]
+pub struct SignedActs {
+    /// 32 signed bytes.
+    pub codes: *const i8,
+    /// The same as i16, each four in the order 0, 2, 1, 3.
+    pub wide: *const i16,
+    /// Their sum.
+    pub sum: i32,
+}
+
+/// The instruction set a backend uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsaKind {
+    /// Plain Rust: the oracle of all others, and the fallback.
+    Scalar,
+    /// x86-64-v3: AVX2, FMA, F16C.
+    Avx2,
+    /// AVX-512 F, BW, VL, DQ and VNNI.
+    Avx512,
+}
+
+impl IsaKind {
+    /// Everything that this processor can run, best last.
+    pub fn available() -> Vec<IsaKind> {
+        let mut kinds = vec![IsaKind::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if Avx2::detect().is_some() {
+                kinds.push(IsaKind::Avx2);
+            }
+            if Avx512::detect().is_some() {
+                kinds.push(IsaKind::Avx512);
+            }
+        }
+        kinds
+    }
+
+    /// The best of [`IsaKind::available`].
+    pub fn best() -> IsaKind {
+        Self::available().last().copied().unwrap_or(IsaKind::Scalar)
+    }
+
+    /// Name for people and for `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            IsaKind::Scalar => "scalar",
+            IsaKind::Avx2 => "avx2",
+            IsaKind::Avx512 => "avx512-vnni",
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Activations as weights want them: signed bytes with one scale per 256 (super-block types) or per 32 (the rest),
+//! with the sums that take code offsets and minima back. One rounding rule on every instruction set:
+//! nearest, ties to even, scales as the GGML formats Q8_K and Q8_0 define them.
+#![allow(unsafe_op_in_unsafe_fn)]
+
+use half::f16;
+
+use crate::isa::{Isa, IsaKind, SignedActs};
+
+/// How a weight type wants its activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActKind {
+    /// One scale per 256.
+    Super,
+    /// One half-precision scale per 32.
+    Block32,
+    /// As they are.
+    Float,
+}
+
+/// Quantized rows, allocated once for the widest input.
+pub struct Acts {
+    width: usize,
+    codes: Vec<i8>,
+    wide: Vec<i16>,
+    scales: Vec<f32>,
+    sums16: Vec<i16>,
+    sums32: Vec<i16>,
+}
+
+/// A raw view that threads share; rows are written and read disjointly.
+#[derive(Clone, Copy)]
+pub struct ActsView {
+    width: usize,
+    codes: *mut i8,
+    wide: *mut i16,
+    scales: *mut f32,
+    sums16: *mut i16,
+    sums32: *mut i16,
+}
+
+// SAFETY: the pointers are only dereferenced by kernels, on rows that the caller keeps disjoint.
+unsafe impl Send for ActsView {}
+// SAFETY: as above.
+unsafe impl Sync for ActsView {}
+
+impl Acts {
+    /// Room for `rows` rows of up to `width` elements; `wide` for instruction sets that read i16.
+    pub fn new(rows: usize, width: usize, wide: bool) -> Self {
+        let (width, n) = (width.next_multiple_of(256), rows * width.next_multiple_of(256));
+        Acts {
+            width,
+            codes: vec![0; n],
+            wide: vec![0; if wide { n } else { 0 }],
+            scales: vec![0.0; n / 32],
+            sums16: vec![0; n / 16],
+            sums32: vec![0; n / 32],
+        }
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.codes.len() + 2 * self.wide.len() + 4 * self.scales.len() + 2 * self.sums16.len() + 2 * self.sums32.len()
+    }
+
+    /// The shared view.
+    pub fn view(&mut self) -> ActsView {
+        ActsView {
+            width: self.width,
+            codes: self.codes.as_mut_ptr(),
+            wide: self.wide.as_mut_ptr(),
+            scales: self.scales.as_mut_ptr(),
+            sums16: self.sums16.as_mut_ptr(),
+            sums32: self.sums32.as_mut_ptr(),
+        }
+    }
+}
+
+/// # Safety
+/// Rows and columns must lie within what [`Acts::new`] was given.
+impl ActsView {
+    /// Signed bytes from column `k` of a row.
+    #[inline(always)]
+    pub unsafe fn codes(&self, row: usize, k: usize) -> *mut i8 {
+        self.codes.add(row * self.width + k)
+    }
+    /// Scale of block `block` of a row; `len` elements per block.
+    #[inline(always)]
+    pub unsafe fn scale(&self, row: usize, block: usize) -> *mut f32 {
+        self.scales.add(row * (self.width / 32) + block)
+    }
+    /// Sums of 16 elements from group `group` of a row.
+    #[inline(always)]
+    pub unsafe fn sums16(&self, row: usize, group: usize) -> *mut i16 {
+        self.sums16.add(row * (self.width / 16) + group)
+    }
+    /// Sums of 32 elements from group `group` of a row.
+    #[inline(always)]
+    pub unsafe fn sums32(&self, row: usize, group: usize) -> *mut i16 {
+        self.sums32.add(row * (self.width / 32) + group)
+    }
+    /// Block `block` of 32 of a row, for signed codes.
+    #[inline(always)]
+    pub unsafe fn signed(&self, row: usize, block: usize) -> SignedActs {
+        let at = row * self.width + 32 * block;
+        SignedActs {
+            codes: self.codes.add(at),
+            wide: self.wide.wrapping_add(at),
+            sum: i32::from(*self.sums32(row, block)),
+        }
+    }
+
+    /// Quantizes one row as `kind` says; `Float` needs nothing.
+    pub unsafe fn quantize(&self, isa: IsaKind, kind: ActKind, row: usize, x: &[f32]) {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx2 => self.vector(crate::isa::Avx2::detect(), kind, row, x),
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx512 => self.vector(crate::isa::Avx512::detect(), kind, row, x),
+            _ => self.scalar(kind, row, x),
+        }
+    }
+
+    unsafe fn vector<I: Isa>(&self, isa: Option<I>, kind: ActKind, row: usize, x: &[f32]) {
+        let Some(isa) = isa else { return self.scalar(kind, row, x) };
+        isa.with(
+            #[inline(always)]
+            || match kind {
+                ActKind::Super => self.quantize_super(isa, row, x),
+                ActKind::Block32 => self.quantize_block32(isa, row, x),
+                ActKind::Float => {}
+            },
+        );
+    }
+
+    /// The oracle of the two below.
+    unsafe fn scalar(&self, kind: ActKind, row: usize, x: &[f32]) {
+        let len = match kind {
+            ActKind::Super => 256,
+            ActKind::Block32 => 32,
+            ActKind::Float => return,
+        };
+        for (block, x) in x.chunks_exact(len).enumerate() {
+            let amax = x.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let inverse = if amax > 0.0 { 127.0 / amax } else { 0.0 };
+            *self.scale(row, block) = match kind {
+                ActKind::Super if amax > 0.0 => 1.0 / inverse,
+                ActKind::Super => 0.0,
+                _ => f16::from_f32(amax / 127.0).to_f32(),
+            };
+            for (i, x) in x.iter().enumerate() {
+                *self.codes(row, len * block + i) = (x * inverse).round_ties_even() as i8;
+            }
+            for at in (len * block..len * (block + 1)).step_by(16) {
+                *self.sums16(row, at / 16) = sum(self.codes(row, at), 16);
+            }
+            for at in (len * block..len * (block + 1)).step_by(32) {
+                *self.sums32(row, at / 32) = sum(self.codes(row, at), 32);
+            }
+        }
+    }
+
+    /// Quantizes one row of `x`, a multiple of 256 long, with one scale per 256.
+    #[inline(always)]
+    unsafe fn quantize_super<I: Isa>(&self, isa: I, row: usize, x: &[f32]) {
+        for (block, x) in x.chunks_exact(256).enumerate() {
+            let amax = amax(isa, x);
+            let inverse = if amax > 0.0 { 127.0 / amax } else { 0.0 };
+            *self.scale(row, block) = if amax > 0.0 { 1.0 / inverse } else { 0.0 };
+            let codes = self.codes(row, 256 * block);
+            round(isa, x, inverse, codes);
+            for group in 0..16 {
+                *self.sums16(row, 16 * block + group) = sum(codes.add(16 * group), 16);
+            }
+            for group in 0..8 {
+                let (at, sums) = (8 * block + group, self.sums16(row, 16 * block + 2 * group));
+                *self.sums32(row, at) = *sums + *sums.add(1);
+            }
+        }
+    }
+
+    /// Quantizes one row of `x`, a multiple of 32 long, with one half-precision scale per 32.
+    #[inline(always)]
+    unsafe fn quantize_block32<I: Isa>(&self, isa: I, row: usize, x: &[f32]) {
+        for (block, x) in x.chunks_exact(32).enumerate() {
+            let amax = amax(isa, x);
+            let inverse = if amax > 0.0 { 127.0 / amax } else { 0.0 };
+            *self.scale(row, block) = f16::from_f32(amax / 127.0).to_f32();
+            let codes = self.codes(row, 32 * block);
+            round(isa, x, inverse, codes);
+            *self.sums32(row, block) = sum(codes, 32);
+            if I::WIDE {
+                widen(codes, self.wide.add(row * self.width + 32 * block));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn amax<I: Isa>(isa: I, x: &[f32]) -> f32 {
+    let mut most = isa.fsplat(0.0);
+    for i in (0..x.len()).step_by(I::LANES) {
+        most = isa.fmax(isa.fabs(isa.fload(x.as_ptr().add(i))), most);
+    }
+    isa.fmax_lane(most)
+}
+
+#[inline(always)]
+unsafe fn round<I: Isa>(isa: I, x: &[f32], inverse: f32, codes: *mut i8) {
+    let inverse = isa.fsplat(inverse);
+    for i in (0..x.len()).step_by(I::LANES) {
+        let scaled = isa.fmul(isa.fload(x.as_ptr().add(i)), inverse);
+        isa.store_i8(codes.add(i), isa.fround(scaled));
+    }
+}
+
+#[inline(always)]
+unsafe fn sum(codes: *const i8, len: usize) -> i16 {
+    std::slice::from_raw_parts(codes, len).iter().map(|&c| i16::from(c)).sum()
+}
+
+#[inline(always)]
+unsafe fn widen(codes: *const i8, wide: *mut i16) {
+    for i in 0..8 {
+        for (to, from) in [0, 2, 1, 3].into_iter().enumerate() {
+            *wide.add(4 * i + to) = i16::from(*codes.add(4 * i + from));
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Float weights, and any block type without a kernel of its own (decoded to f32 a few rows at a time): activations
+//! stay f32, one vector accumulator per result runs over the columns, so the order never depends on the batch.
+#![allow(unsafe_op_in_unsafe_fn)]
+
+use hob_quant::{GgmlType, decode_row};
+
+use super::{Dst, Matrix, Src};
+use crate::isa::Isa;
+
+/// Weight rows multiplied together.
+const ROWS: usize = 4;
+/// Activation rows multiplied together.
+const ACTS: usize = 3;
+/// Rows decoded ahead for types without a kernel: they are used by all activations before the next ones.
+const AHEAD: usize = 16;
+
+/// Element loads of a float type.
+trait Element: Copy {
+    const BYTES: usize;
+    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F;
+    unsafe fn one(p: *const u8) -> f32;
+}
+
+#[derive(Clone, Copy)]
+struct F32;
+#[derive(Clone, Copy)]
+struct F16;
+#[derive(Clone, Copy)]
+struct Bf16;
+
+impl Element for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F {
+        isa.fload(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        p.cast::<f32>().read_unaligned()
+    }
+}
+
+impl Element for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F {
+        isa.load_f16(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        half::f16::from_bits(p.cast::<u16>().read_unaligned()).to_f32()
+    }
+}
+
+impl Element for Bf16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F {
+        isa.load_bf16(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        half::bf16::from_bits(p.cast::<u16>().read_unaligned()).to_f32()
+    }
+}
+
+/// Multiplies rows of a float matrix, or of one that is decoded on the way, with `count` rows of `src`.
+///
+/// # Safety
+/// Called inside `isa.with`; `src` and `dst` cover the rows; no one else writes them.
+#[inline(always)]
+pub(super) unsafe fn run<I: Isa>(
+    isa: I,
+    w: &Matrix,
+    rows: std::ops::Range<usize>,
+    src: Src,
+    count: usize,
+    dst: Dst,
+    buffer: &mut Vec<f32>,
+) {
+    match w.ty {
+        GgmlType::F32 => rows_of::<I, F32>(isa, w, w.data, w.row_bytes, rows, src, count, dst),
+        GgmlType::F16 => rows_of::<I, F16>(isa, w, w.data, w.row_bytes, rows, src, count, dst),
+        GgmlType::BF16 => rows_of::<I, Bf16>(isa, w, w.data, w.row_bytes, rows, src, count, dst),
+        ty => {
+            buffer.resize(AHEAD * w.cols, 0.0);
+            let mut start = rows.start;
+            while start < rows.end {
+                let end = rows.end.min(start + AHEAD);
+                for (row, out) in (start..end).zip(buffer.chunks_exact_mut(w.cols)) {
+                    // Sizes were checked when the matrix was made; a failure would leave zeros.
+                    let _ = decode_row(ty, w.row(row), out);
+                }
+                let base = buffer.as_ptr().cast::<u8>().wrapping_sub(start * w.cols * 4);
+                rows_of::<I, F32>(isa, w, base, w.cols * 4, start..end, src, count, dst);
+                start = end;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows_of<I: Isa, E: Element>(
+    isa: I,
+    w: &Matrix,
+    data: *const u8,
+    stride: usize,
+    rows: std::ops::Range<usize>,
+    src: Src,
+    count: usize,
+    dst: Dst,
+) {
+    let row = |r: usize| data.wrapping_add(r * stride);
+    let (mut r, k, x) = (rows.start, w.cols, |a: usize| src.row(a));
+    while r < rows.end {
+        let quad = rows.end - r >= ROWS;
+        let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
+        let mut act = 0;
+        while act < count {
+            let many = count - act >= ACTS;
+            let three = [x(act), x(act + 1), x(act + 2)];
+            match (quad, many) {
+                (true, true) => write(dst, r, act, &dots::<I, E, ROWS, ACTS>(isa, four, three, k)),
+                (true, false) => write(dst, r, act, &dots::<I, E, ROWS, 1>(isa, four, [x(act)], k)),
+                (false, true) => write(dst, r, act, &dots::<I, E, 1, ACTS>(isa, [row(r)], three, k)),
+                (false, false) => write(dst, r, act, &dots::<I, E, 1, 1>(isa, [row(r)], [x(act)], k)),
+            }
+            act += if many { ACTS } else { 1 };
+        }
+        r += if quad { ROWS } else { 1 };
+    }
+}
+
+#[inline(always)]
+unsafe fn write<const R: usize, const N: usize>(dst: Dst, row: usize, act: usize, y: &[[f32; N]; R]) {
+    for (r, y) in y.iter().enumerate() {
+        for (n, y) in y.iter().enumerate() {
+            *dst.at(act + n, row + r) = *y;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dots<I: Isa, E: Element, const R: usize, const N: usize>(
+    isa: I,
+    rows: [*const u8; R],
+    acts: [*const f32; N],
+    cols: usize,
+) -> [[f32; N]; R] {
+    let mut sums = [[isa.fsplat(0.0); N]; R];
+    let whole = cols / I::LANES * I::LANES;
+    for k in (0..whole).step_by(I::LANES) {
+        let a = acts.map(|p| isa.fload(p.add(k)));
+        for r in 0..R {
+            let w = E::load(isa, rows[r].add(k * E::BYTES));
+            for n in 0..N {
+                sums[r][n] = isa.fma(w, a[n], sums[r][n]);
+            }
+        }
+    }
+    let mut out = [[0.0; N]; R];
+    for r in 0..R {
+        for n in 0..N {
+            out[r][n] = isa.fsum(sums[r][n]);
+            for k in whole..cols {
+                out[r][n] = E::one(rows[r].add(k * E::BYTES)).mul_add(*acts[n].add(k), out[r][n]);
+            }
+        }
+    }
+    out
+}

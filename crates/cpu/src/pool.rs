@@ -1,0 +1,204 @@
+//! A persistent thread pool: spin a little, then park. A region runs a function over numbered units that threads
+//! claim one by one; which thread runs a unit never changes its result. No allocation and no locks in a region;
+//! no nesting, no work stealing, no futures.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::thread::{JoinHandle, Thread};
+
+/// Turns of the spin loop before a thread parks: some tens of microseconds, longer than the gap between regions.
+const SPINS: u32 = 4000;
+
+type Job = *const (dyn Fn(usize, usize) + Sync);
+
+struct Shared {
+    job: UnsafeCell<Option<Job>>,
+    units: AtomicUsize,
+    next: AtomicUsize,
+    epoch: AtomicU32,
+    running: AtomicUsize,
+    parked: Vec<AtomicBool>,
+    panicked: AtomicBool,
+    stop: AtomicBool,
+}
+
+// SAFETY: `job` is written by the owner only while no worker runs a region (`running` is 0), and read by workers
+// only after they saw the epoch that published it.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the job's closure is `Sync`.
+unsafe impl Send for Shared {}
+
+/// The pool. The calling thread is worker 0.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
+}
+
+impl Pool {
+    /// A pool of `threads` workers, at least the caller.
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        let count = threads.max(1) - 1;
+        let shared = Arc::new(Shared {
+            job: UnsafeCell::new(None),
+            units: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            epoch: AtomicU32::new(0),
+            running: AtomicUsize::new(0),
+            parked: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            panicked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        });
+        let mut pool = Pool { shared, workers: Vec::new(), threads: Vec::new() };
+        for index in 0..count {
+            let shared = pool.shared.clone();
+            let name = format!("hob-cpu-{}", index + 1);
+            let worker = std::thread::Builder::new().name(name).spawn(move || shared.work(index))?;
+            pool.threads.push(worker.thread().clone());
+            pool.workers.push(worker);
+        }
+        Ok(pool)
+    }
+
+    /// Number of workers, the caller included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `f(worker, unit)` for every unit in `0..units` and returns when all are done. A panic in any unit is
+    /// raised here, after the others have finished.
+    pub fn run(&mut self, units: usize, f: &(dyn Fn(usize, usize) + Sync)) {
+        let shared = &*self.shared;
+        if units <= 1 || self.workers.is_empty() {
+            (0..units).for_each(|unit| f(0, unit));
+            return;
+        }
+        // SAFETY: no worker is in a region; the lifetime ends only after all workers have left it (below).
+        unsafe { *shared.job.get() = Some(std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), Job>(f)) };
+        shared.units.store(units, Ordering::Relaxed);
+        shared.next.store(0, Ordering::Relaxed);
+        shared.running.store(self.workers.len(), Ordering::Relaxed);
+        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        for (parked, thread) in shared.parked.iter().zip(&self.threads) {
+            if parked.load(Ordering::SeqCst) {
+                thread.unpark();
+            }
+        }
+        shared.claim(0, f);
+        let mut spins = 0;
+        while shared.running.load(Ordering::Acquire) != 0 {
+            spins += 1;
+            if spins > SPINS {
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+        if shared.panicked.swap(false, Ordering::Relaxed) {
+            panic!("a kernel panicked; see the message above");
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.threads.iter().for_each(Thread::unpark);
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Claims units until none is left; a panic is remembered and ends this worker's share.
+    fn claim(&self, worker: usize, f: &(dyn Fn(usize, usize) + Sync)) {
+        let units = self.units.load(Ordering::Relaxed);
+        let share = || {
+            loop {
+                let unit = self.next.fetch_add(1, Ordering::Relaxed);
+                if unit >= units {
+                    return;
+                }
+                f(worker, unit);
+            }
+        };
+        if catch_unwind(AssertUnwindSafe(share)).is_err() {
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn work(&self, index: usize) {
+        let mut seen = 0;
+        loop {
+            seen = self.wait(index, seen);
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            // SAFETY: published before the epoch; alive until `running` drops to 0.
+            if let Some(job) = unsafe { *self.job.get() } {
+                // SAFETY: as above.
+                self.claim(index + 1, unsafe { &*job });
+            }
+            self.running.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Waits for an epoch other than `seen`.
+    fn wait(&self, index: usize, seen: u32) -> u32 {
+        for _ in 0..SPINS {
+            let epoch = self.epoch.load(Ordering::Acquire);
+            if epoch != seen {
+                return epoch;
+            }
+            std::hint::spin_loop();
+        }
+        self.parked[index].store(true, Ordering::SeqCst);
+        let epoch = loop {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            if epoch != seen {
+                break epoch;
+            }
+            std::thread::park();
+        };
+        self.parked[index].store(false, Ordering::SeqCst);
+        epoch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_runs_once() {
+        let mut pool = Pool::new(3).unwrap();
+        for units in [0, 1, 2, 7, 1000] {
+            for _ in 0..50 {
+                let hits: Vec<AtomicU32> = (0..units).map(|_| AtomicU32::new(0)).collect();
+                pool.run(units, &|worker, unit| {
+                    assert!(worker < 3);
+                    hits[unit].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2)); // let workers park
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_survives() {
+        let mut pool = Pool::new(2).unwrap();
+        for _ in 0..3 {
+            let run = || pool.run(64, &|_, unit| assert!(unit != 40, "on purpose"));
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        }
+        let count = AtomicU32::new(0);
+        pool.run(10, &|_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 10);
+    }
+}
