@@ -272,3 +272,18 @@ fn copy(
         Err(SourceError::Length { expected: total, found: done }.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_member_is_not_written_beyond_its_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let total = (BUFFER * 3 + 5) as u64;
+        let error = copy(&mut std::io::repeat(7), &out, total, &mut |_| ());
+        assert!(matches!(error, Err(FetchError::Source(SourceError::Length { .. }))));
+        assert!(fs::metadata(&out).unwrap().len() <= total);
+    }
+}
