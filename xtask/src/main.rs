@@ -1,1 +1,46 @@
-fn main() {}
+//! The project's chores in Rust: one file per command, run as `cargo xtask COMMAND`.
+//! Deliberately absent: anything that a user of hob needs, and shell scripts (only `.ci/run` is one).
+
+mod arrows;
+mod assets;
+mod bench;
+mod check;
+mod sh;
+mod sources;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Formatting, clippy, the arrows between crates, and the rules for source files
+    Check,
+    /// Print the table of arrows between crates as Markdown
+    Arrows,
+    /// Fetch models, vocabularies and texts for tests and benchmarks, checked by sha256
+    Assets(assets::Args),
+    /// Measure hob against llama.cpp's llama-bench, interleaved; writes a CSV file to bench/
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Check => check::run(),
+        Command::Arrows => {
+            print!("{}", arrows::markdown());
+            Ok(())
+        }
+        Command::Assets(args) => assets::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Running other programs: a failure says which command it was and what it printed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// The home directory, where caches have their default place.
+pub fn home() -> Result<PathBuf> {
+    std::env::home_dir().context("there is no home directory; set HOB_ASSETS and HOB_PEERS")
+}
+
+/// The directory that a variable names, else a folder under `~/.cache`.
+pub fn cache_dir(variable: &str, default: &str) -> Result<PathBuf> {
+    match std::env::var_os(variable) {
+        Some(dir) if !dir.is_empty() => Ok(std::path::absolute(dir)?),
+        _ => Ok(home()?.join(".cache").join(default)),
+    }
+}
+
+/// `cargo` of the toolchain that runs this program, in the repository's root.
+pub fn cargo(args: &[&str]) -> Command {
+    let mut cmd = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cmd.args(args).current_dir(root());
+    cmd
+}
+
+/// Runs a command with its output on the terminal.
+pub fn run(cmd: &mut Command) -> Result<()> {
+    let status =
+        cmd.stdin(Stdio::null()).status().with_context(|| format!("cannot start {}", show(cmd)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", show(cmd));
+    }
+    Ok(())
+}
+
+/// Runs a command and returns what it printed; on failure its error output is part of the error.
+pub fn output(cmd: &mut Command) -> Result<Vec<u8>> {
+    let out =
+        cmd.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", show(cmd)))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        let tail: Vec<&str> = said.lines().rev().take(8).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        bail!("{} failed: {}\n{}", show(cmd), out.status, tail.join("\n"));
+    }
+    Ok(out.stdout)
+}
+
+/// What a command printed, as one trimmed text.
+pub fn text(cmd: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&output(cmd)?).trim().to_owned())
+}
+
+fn show(cmd: &Command) -> String {
+    let args = cmd.get_args().map(|a| a.to_string_lossy().into_owned());
+    let program = cmd.get_program().to_string_lossy().into_owned();
+    std::iter::once(program).chain(args).collect::<Vec<_>>().join(" ")
+}
