@@ -1,1 +1,4 @@
 //! hob-engine
+pub mod pages;
+pub mod sample;
+pub mod schedule;

@@ -1,0 +1,260 @@
+//! Which rows the next step computes: a plain value computed from plain values. Continuous batching with chunked
+//! prefill. A sequence is admitted only when pages for its whole length are promised, so running work is never
+//! preempted; hence there is no swapping and no recomputation here.
+
+/// A sequence that holds pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Caller's name for it.
+    pub id: u64,
+    /// Positions whose keys and values are in place.
+    pub computed: usize,
+    /// Tokens known; more than `computed`. One more means decoding, several prefill.
+    pub known: usize,
+    /// Step at which it last had rows (or was admitted).
+    pub served: u64,
+}
+
+/// A request in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Caller's name for it.
+    pub id: u64,
+    /// Positions of its prompt that are in the cache.
+    pub cached: usize,
+    /// Tokens of its prompt.
+    pub prompt: usize,
+    /// Pages that it takes out of the available ones, to its greatest length.
+    pub pages: usize,
+}
+
+/// Everything that a step depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// In order of admission.
+    pub running: Vec<Running>,
+    /// In order of arrival.
+    pub waiting: Vec<Waiting>,
+    /// Pages that are free or evictable, and not promised.
+    pub available: usize,
+    /// Number of this step.
+    pub now: u64,
+}
+
+/// What a step may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Rows of a step, at least 1.
+    pub rows: usize,
+    /// Sequences running at once, at least 1.
+    pub sequences: usize,
+}
+
+/// Rows of one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The sequence.
+    pub id: u64,
+    /// Position of the first row.
+    pub start: usize,
+    /// Number of rows, at least 1.
+    pub rows: usize,
+    /// Whether the last row is that of the last known token, whose logits choose the next.
+    pub last: bool,
+}
+
+/// A step to be run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// How many of the waiting are admitted, from the first.
+    pub admitted: usize,
+    /// Rows, decoding sequences first.
+    pub chunks: Vec<Chunk>,
+}
+
+/// Plans a step.
+///
+/// Admission is first come, first served. Every running sequence gets one row, decoding ones first; if there are more
+/// sequences than rows, the longest unserved first. The rows that are left go to prefills in equal shares.
+pub fn schedule(state: &State, budget: &Budget) -> Step {
+    let admitted = admit(state, budget);
+    let fresh = state.waiting[..admitted].iter().map(|w| Running {
+        id: w.id,
+        computed: w.cached,
+        known: w.prompt,
+        served: state.now,
+    });
+    let mut order: Vec<Running> = state.running.iter().copied().chain(fresh).collect();
+    if order.len() > budget.rows {
+        order.sort_by_key(|r| r.served);
+        order.truncate(budget.rows);
+    }
+    order.sort_by_key(|r| r.known - r.computed > 1);
+    let rows = share(&order, budget.rows);
+    let chunks = order.iter().zip(rows).map(|(r, rows)| Chunk {
+        id: r.id,
+        start: r.computed,
+        rows,
+        last: r.computed + rows == r.known,
+    });
+    Step { admitted, chunks: chunks.collect() }
+}
+
+fn admit(state: &State, budget: &Budget) -> usize {
+    let slots = budget.sequences.saturating_sub(state.running.len());
+    let mut left = state.available;
+    let fits = |w: &&Waiting| {
+        let fits = w.pages <= left;
+        left -= w.pages.min(left);
+        fits
+    };
+    state.waiting.iter().take(slots).take_while(fits).count()
+}
+
+/// Rows for each: one, then equal shares of the rest, where what one does not need goes to the others.
+fn share(order: &[Running], rows: usize) -> Vec<usize> {
+    let mut given = vec![1; order.len()];
+    let mut left = rows - order.len();
+    let mut hungry: Vec<usize> = (0..order.len()).collect();
+    loop {
+        hungry.retain(|&i| order[i].known - order[i].computed > given[i]);
+        if hungry.is_empty() || left == 0 {
+            return given;
+        }
+        let part = (left / hungry.len()).max(1);
+        for &i in &hungry {
+            let more = part.min(order[i].known - order[i].computed - given[i]).min(left);
+            given[i] += more;
+            left -= more;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hob_testkit::Rng;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn running(id: u64, computed: usize, known: usize) -> Running {
+        Running { id, computed, known, served: 0 }
+    }
+
+    fn rows(step: &Step) -> Vec<(u64, usize, bool)> {
+        step.chunks.iter().map(|c| (c.id, c.rows, c.last)).collect()
+    }
+
+    #[test]
+    fn decoding_comes_first_and_prefills_share_the_rest() {
+        let state = State {
+            running: vec![
+                running(1, 0, 1000),
+                running(2, 50, 51),
+                running(3, 0, 4),
+                running(4, 10, 500),
+            ],
+            ..State::default()
+        };
+        let step = schedule(&state, &Budget { rows: 105, sequences: 8 });
+        assert_eq!(rows(&step), [(2, 1, true), (1, 50, false), (3, 4, true), (4, 50, false)]);
+    }
+
+    #[test]
+    fn more_sequences_than_rows_take_turns() {
+        let mut state =
+            State { running: (0..5).map(|id| running(id, 9, 10)).collect(), ..State::default() };
+        state.running[0].served = 3;
+        state.running[3].served = 2;
+        let step = schedule(&state, &Budget { rows: 3, sequences: 8 });
+        assert_eq!(rows(&step), [(1, 1, true), (2, 1, true), (4, 1, true)]);
+    }
+
+    #[test]
+    fn admission_is_in_order_and_within_pages_and_slots() {
+        let waiting = |id, pages| Waiting { id, cached: 64, prompt: 70, pages };
+        let mut state = State {
+            waiting: vec![waiting(1, 4), waiting(2, 7), waiting(3, 1)],
+            available: 10,
+            ..State::default()
+        };
+        let budget = Budget { rows: 16, sequences: 8 };
+        let step = schedule(&state, &budget);
+        assert_eq!((step.admitted, rows(&step)), (1, vec![(1, 6, true)]));
+        assert_eq!(step.chunks[0].start, 64);
+        state.available = 12;
+        assert_eq!(schedule(&state, &budget).admitted, 3);
+        assert_eq!(schedule(&state, &Budget { sequences: 2, ..budget }).admitted, 2);
+        assert_eq!(schedule(&State::default(), &budget), Step::default());
+    }
+
+    /// A sequence of the simulation: the plan's view, and tokens still to decode.
+    struct Job {
+        r: Running,
+        left: usize,
+        pages: usize,
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+        /// Runs plans until all invented requests are done: budgets hold, order holds, nobody starves.
+        #[test]
+        fn every_request_ends_in_time(
+            seed in any::<u64>(), rows in 1usize..40, sequences in 1usize..12, total in 8usize..64,
+        ) {
+            let mut rng = Rng::new(seed);
+            let budget = Budget { rows, sequences };
+            let requests = 1 + rng.below(30) as u64;
+            let mut queue: Vec<(Waiting, usize)> = (0..requests).map(|id| {
+                let prompt = 1 + rng.below(200);
+                let waiting =
+                    Waiting { id, cached: rng.below(prompt), prompt, pages: 1 + rng.below(total) };
+                (waiting, 1 + rng.below(30))
+            }).collect();
+            let work: usize = queue.iter().map(|(w, left)| w.prompt - w.cached + left).sum();
+            let (mut jobs, mut next, mut steps): (Vec<Job>, u64, usize) = (Vec::new(), 0, 0);
+            while !(jobs.is_empty() && queue.is_empty()) {
+                steps += 1;
+                let now = steps as u64;
+                let state = State {
+                    running: jobs.iter().map(|j| j.r).collect(),
+                    waiting: queue.iter().map(|q| q.0).collect(),
+                    available: total - jobs.iter().map(|j| j.pages).sum::<usize>(),
+                    now,
+                };
+                let step = schedule(&state, &budget);
+                prop_assert!(!step.chunks.is_empty());
+                for (w, left) in queue.drain(..step.admitted) {
+                    prop_assert_eq!(w.id, next, "first come, first served");
+                    next += 1;
+                    let r = Running { id: w.id, computed: w.cached, known: w.prompt, served: now };
+                    jobs.push(Job { r, left, pages: w.pages });
+                }
+                prop_assert!(jobs.len() <= sequences);
+                prop_assert!(jobs.iter().map(|j| j.pages).sum::<usize>() <= total);
+                prop_assert!(step.chunks.iter().map(|c| c.rows).sum::<usize>() <= rows);
+                let mut seen = Vec::new();
+                for c in &step.chunks {
+                    prop_assert!(!seen.contains(&c.id) && c.rows > 0);
+                    seen.push(c.id);
+                    let job = jobs.iter_mut().find(|j| j.r.id == c.id).unwrap();
+                    prop_assert_eq!(c.start, job.r.computed);
+                    prop_assert!(c.start + c.rows <= job.r.known);
+                    prop_assert_eq!(c.last, c.start + c.rows == job.r.known);
+                    job.r.computed += c.rows;
+                    job.r.served = now;
+                    if c.last {
+                        job.r.known += 1;
+                        job.left -= 1;
+                    }
+                }
+                let patience = jobs.len().div_ceil(rows) as u64 + 1;
+                for job in &jobs {
+                    prop_assert!(now - job.r.served <= patience, "{} starves", job.r.id);
+                }
+                jobs.retain(|j| j.left > 0);
+                prop_assert!(steps <= work, "each step computes at least one row");
+            }
+        }
+    }
+}
