@@ -142,7 +142,7 @@ fn ensure(asset: &Asset, cache: &Cache) -> Result<()> {
         let _ = writeln!(text, "{bytes} {sha256} {name}");
     }
     fs::write(&stamp, text).with_context(|| format!("cannot write {}", stamp.display()))?;
-    eprintln!("ok      {}: {} files in {}", asset.name, files.len(), cache.root.display());
+    eprintln!("ok      {}, files: {}, in {}", asset.name, files.len(), cache.root.display());
     Ok(())
 }
 
