@@ -2,10 +2,12 @@
 //! Everything is built from GGUF metadata and immutable afterwards, so one value serves all threads; every failure is a [`TextError`].
 //! Deliberately absent: sampling, files, and any knowledge of model weights.
 
+mod chat;
 mod detokenizer;
 mod error;
 mod tokenizer;
 
+pub use chat::{ChatTemplate, Message, RenderOptions};
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use tokenizer::{EncodeOptions, Tokenizer};

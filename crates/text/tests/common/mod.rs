@@ -1,18 +1,31 @@
-//! The vocabularies of the asset cache.
+//! The vocabularies and templates of the asset cache.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::PathBuf;
 
 use hob_text::Tokenizer;
 
-/// The folder of the vocabulary files.
-pub fn assets_vocab() -> PathBuf {
+/// A folder of the asset cache.
+fn folder(name: &str) -> PathBuf {
     let root = std::env::var_os("HOB_ASSETS").map(PathBuf::from).unwrap_or_else(|| {
         let home = std::env::var_os("HOME").expect("HOME or HOB_ASSETS must be set");
         PathBuf::from(home).join(".cache/hob-assets")
     });
-    let folder = root.join("vocab");
+    let folder = root.join(name);
     assert!(folder.is_dir(), "{} is not there: run `cargo xtask assets` first", folder.display());
     folder
+}
+
+/// The folder of the vocabulary files.
+pub fn assets_vocab() -> PathBuf {
+    folder("vocab")
+}
+
+/// A chat template of the reference set.
+pub fn template(name: &str) -> String {
+    let path = folder("templates").join(format!("{name}.jinja"));
+    std::fs::read_to_string(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}: run `cargo xtask assets`", path.display()))
 }
 
 /// The metadata of a vocabulary of the reference set.
