@@ -12,7 +12,7 @@ pub fn root() -> PathBuf {
 }
 
 /// The home directory, where caches have their default place.
-pub fn home() -> Result<PathBuf> {
+fn home() -> Result<PathBuf> {
     std::env::home_dir().context("there is no home directory; set HOB_ASSETS and HOB_PEERS")
 }
 

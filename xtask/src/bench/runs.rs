@@ -105,10 +105,12 @@ impl Programs {
         cmd
     }
 
-    /// What llama-bench says of its version.
+    /// What llama-bench says of its version, which it does on its error output.
     pub fn peer_version(&self) -> Result<String> {
-        let said = sh::text(self.llama_bench().arg("--version"))?;
-        Ok(said.lines().next().unwrap_or_default().trim_start_matches("version: ").to_owned())
+        let out = self.llama_bench().arg("--version").output()?;
+        let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        let version = said.lines().find_map(|line| line.strip_prefix("version: "));
+        Ok(version.context("llama-bench --version names no version")?.to_owned())
     }
 }
 
