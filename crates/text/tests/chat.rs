@@ -35,6 +35,14 @@ fn a_template_bomb_is_refused_quickly() {
         "{{ [0, 1] * 99999 * 99999 | join('x') }}",
         "{{ '%999999999d' | format(1) }}",
         "{{ '{:999999999}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 999999999) }}",
+        "{{ '{:{w}}'.format(1, w=999999999) }}",
+        "{{ '%*d' | format(999999999, 1) }}",
+        "{{ ('x' * 1000000).replace('x', 'y' * 1000000) }}",
+        "{{ ('x' * 1000000) | replace('x', 'y' * 1000000) }}",
+        "{{ ('x' * 1000000).join(['y'] * 99999) }}",
+        "{{ ['y'] * 99999 | join('x' * 1000000) }}",
+        "{{ (['y'] * 99999) | join('x' * 1000000) }}",
         "{{ ('x' * 20000) | indent(99999999) }}",
         "{{ messages | tojson(indent=99999999) | length }}",
         "{% set x %}{% for i in range(99999) %}{% for j in range(99999) %}xxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}{% endset %}",
@@ -47,7 +55,7 @@ fn a_template_bomb_is_refused_quickly() {
         let took = start.elapsed();
         let harmless = result.as_ref().is_ok_and(|text| text.len() < 1 << 20);
         assert!(result.is_err() || harmless, "{bomb:.80}");
-        assert!(took < Duration::from_millis(400), "{took:?} for {bomb:.80}");
+        assert!(took < Duration::from_millis(250), "{took:?} for {bomb:.80}");
     }
 }
 
@@ -91,7 +99,7 @@ fn what_transformers_adds_is_there() {
             "Hi",
         ),
         ("a\n{%- generation -%} b {%- endgeneration %}c", "abc"),
-        ("{% if true %}\n  {% if false %}x{% endif %}\n y\n{% endif %}\n", "\n y\n"),
+        ("{% if true %}\n  {% if false %}x{% endif %}\n y\n{% endif %}\n", " y\n"),
         ("{{ {'b': 1, 'a': [true, none]} | tojson }}", r#"{"b": 1, "a": [true, null]}"#),
         ("{{ {'b': 1} | tojson(indent=2) }}", "{\n  \"b\": 1\n}"),
         ("{% for k, v in {'x': 1}.items() %}{{ k }}={{ v }}{% endfor %}", "x=1"),

@@ -10,7 +10,7 @@ use super::python::{Json, write_json};
 
 /// Installs everything but the clock.
 pub(super) fn install(env: &mut Environment<'_>) {
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    env.set_unknown_method_callback(method);
     env.add_filter("tojson", to_json);
     env.add_test("iterable", is_iterable);
     env.add_function("raise_exception", raise_exception);
@@ -19,6 +19,44 @@ pub(super) fn install(env: &mut Environment<'_>) {
 /// Installs `strftime_now`: the time of rendering, in the local zone.
 pub(super) fn install_clock(env: &mut Environment<'_>, now: Option<SystemTime>) {
     env.add_function("strftime_now", move |format: &str| strftime_now(now, format));
+}
+
+/// Python's methods; those whose result can be far larger than what they are given pay before it is made.
+fn method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        state.consume_fuel(method_bytes(text, name, args) as u64 / 64)?;
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
+}
+
+/// At most so many bytes does a method of `text` write, beyond the length of its arguments.
+fn method_bytes(text: &str, name: &str, args: &[Value]) -> usize {
+    let string = |i: usize| args.get(i).and_then(Value::as_str).unwrap_or_default();
+    match name {
+        "replace" => {
+            let count =
+                if string(0).is_empty() { text.len() + 1 } else { text.matches(string(0)).count() };
+            count.saturating_mul(string(1).len())
+        }
+        "join" => {
+            let items = args.first().and_then(Value::len).unwrap_or_default();
+            items.saturating_mul(text.len())
+        }
+        "format" => {
+            // Widths stand in the text, or as `{:{}}` among the arguments.
+            let numbers = text.split(|c: char| !c.is_ascii_digit());
+            let written =
+                numbers.filter(|n| !n.is_empty()).map(|n| n.parse().unwrap_or(usize::MAX));
+            let given = args.iter().filter_map(Value::as_usize).filter(|_| text.contains(":{"));
+            written.chain(given).fold(0, usize::saturating_add)
+        }
+        _ => 0,
+    }
 }
 
 /// As in Python: `none` cannot be iterated (the engine's own test says it can).
