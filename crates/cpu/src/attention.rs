@@ -49,6 +49,14 @@ pub struct Attention<'a> {
     pub scale: f32,
 }
 
+/// One head of one page, and how to read it.
+#[derive(Clone, Copy)]
+struct Cached {
+    kind: KvType,
+    page: HeadPage,
+    dim: usize,
+}
+
 /// Buffers of one thread.
 #[derive(Default)]
 pub struct Space {
@@ -88,17 +96,18 @@ impl Attention<'_> {
             }
             let keys = PAGE.min(last + 1 - first);
             let page = self.kv.head(self.layer, page, task.head);
+            let cached = Cached { kind: self.kv.kind(), page, dim };
             for_rows(rows, |at, n| match n {
-                3 => scores::<I, 3>(isa, self.kv.kind(), page, dim, at, space),
-                _ => scores::<I, 1>(isa, self.kv.kind(), page, dim, at, space),
+                3 => scores::<I, 3>(isa, cached, at, space),
+                _ => scores::<I, 1>(isa, cached, at, space),
             });
             for row in 0..rows {
                 let visible = (task.start + row / self.group + 1).saturating_sub(first).min(PAGE);
                 softmax(isa, row, visible, dim, space);
             }
             for_rows(rows, |at, n| match n {
-                3 => mix::<I, 3>(isa, self.kv.kind(), page, dim, keys, at, space),
-                _ => mix::<I, 1>(isa, self.kv.kind(), page, dim, keys, at, space),
+                3 => mix::<I, 3>(isa, cached, keys, at, space),
+                _ => mix::<I, 1>(isa, cached, keys, at, space),
             });
         }
         self.finish(task, dim, space);
@@ -186,24 +195,31 @@ unsafe fn softmax<I: Isa>(isa: I, row: usize, visible: usize, dim: usize, space:
 
 /// Scores of `N` query rows with the keys of a page.
 #[inline(always)]
-unsafe fn scores<I: Isa, const N: usize>(isa: I, kind: KvType, page: HeadPage, dim: usize, at: usize, space: &mut Space) {
+unsafe fn scores<I: Isa, const N: usize>(isa: I, cached: Cached, at: usize, space: &mut Space) {
+    let Cached { kind, page, dim } = cached;
     let q: [*const f32; N] = std::array::from_fn(|n| space.q.as_ptr().add((at + n) * dim));
-    let out: [*mut f32; N] = std::array::from_fn(|n| space.scores.as_mut_ptr().add((at + n) * PAGE));
+    let out: [*mut f32; N] =
+        std::array::from_fn(|n| space.scores.as_mut_ptr().add((at + n) * PAGE));
     for col in (0..PAGE).step_by(VECTORS * I::LANES) {
         let mut sums = [[isa.fsplat(0.0); VECTORS]; N];
         match kind {
             KvType::F16 => {
                 let k = page.k.cast::<u16>().add(col);
-                products(&mut sums, isa, q, dim, |i, v| isa.load_f16(k.add(i * PAGE + v * I::LANES)));
+                products(&mut sums, isa, q, dim, |i, v| {
+                    isa.load_f16(k.add(i * PAGE + v * I::LANES))
+                });
             }
             KvType::Q8_0 => {
                 for group in 0..dim / GROUP {
                     let k = page.k.cast::<i8>().add(group * GROUP * PAGE + col);
                     let mut part = [[isa.fsplat(0.0); VECTORS]; N];
                     let q = q.map(|q| q.add(group * GROUP));
-                    products(&mut part, isa, q, GROUP, |i, v| isa.load_i8(k.add(i * PAGE + v * I::LANES)));
+                    products(&mut part, isa, q, GROUP, |i, v| {
+                        isa.load_i8(k.add(i * PAGE + v * I::LANES))
+                    });
                     for v in 0..VECTORS {
-                        let scale = isa.load_f16(page.k_scales.add(group * PAGE + col + v * I::LANES));
+                        let scale =
+                            isa.load_f16(page.k_scales.add(group * PAGE + col + v * I::LANES));
                         for n in 0..N {
                             sums[n][v] = isa.fma(part[n][v], scale, sums[n][v]);
                         }
@@ -223,21 +239,20 @@ unsafe fn scores<I: Isa, const N: usize>(isa: I, kind: KvType, page: HeadPage, d
 #[inline(always)]
 unsafe fn mix<I: Isa, const N: usize>(
     isa: I,
-    kind: KvType,
-    page: HeadPage,
-    dim: usize,
+    cached: Cached,
     keys: usize,
     at: usize,
     space: &mut Space,
 ) {
+    let dim = cached.dim;
     let p: [*const f32; N] = std::array::from_fn(|n| space.scores.as_ptr().add((at + n) * PAGE));
     let out: [*mut f32; N] = std::array::from_fn(|n| space.mixed.as_mut_ptr().add((at + n) * dim));
     let mut col = 0;
     while col < dim {
         let wide = dim - col >= VECTORS * I::LANES;
         match wide {
-            true => mix_columns::<I, N, VECTORS>(isa, kind, page, dim, keys, col, p, out),
-            false => mix_columns::<I, N, 1>(isa, kind, page, dim, keys, col, p, out),
+            true => mix_columns::<I, N, VECTORS>(isa, cached, keys, col, p, out),
+            false => mix_columns::<I, N, 1>(isa, cached, keys, col, p, out),
         }
         col += if wide { VECTORS * I::LANES } else { I::LANES };
     }
@@ -246,20 +261,21 @@ unsafe fn mix<I: Isa, const N: usize>(
 #[inline(always)]
 unsafe fn mix_columns<I: Isa, const N: usize, const W: usize>(
     isa: I,
-    kind: KvType,
-    page: HeadPage,
-    dim: usize,
+    cached: Cached,
     keys: usize,
     col: usize,
     p: [*const f32; N],
     out: [*mut f32; N],
 ) {
+    let Cached { kind, page, dim } = cached;
     let mut sums: [[I::F; W]; N] =
         std::array::from_fn(|n| std::array::from_fn(|v| isa.fload(out[n].add(col + v * I::LANES))));
     match kind {
         KvType::F16 => {
             let values = page.v.cast::<u16>().add(col);
-            products(&mut sums, isa, p, keys, |i, v| isa.load_f16(values.add(i * dim + v * I::LANES)));
+            products(&mut sums, isa, p, keys, |i, v| {
+                isa.load_f16(values.add(i * dim + v * I::LANES))
+            });
         }
         KvType::Q8_0 => {
             let values = page.v.cast::<i8>().add(col);

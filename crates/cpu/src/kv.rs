@@ -51,26 +51,31 @@ impl KvCache {
                 return Err(CpuError::Unsupported("a cache other than full attention"));
             }
             for (&layer, &(rows, width)) in group.layers.iter().zip(&group.rows) {
-                if kind == KvType::Q8_0 && width as usize % GROUP != 0 {
-                    return Err(CpuError::Unsupported("a Q8_0 cache for heads that are no multiple of 32 wide"));
+                if kind == KvType::Q8_0 && !(width as usize).is_multiple_of(GROUP) {
+                    return Err(CpuError::Unsupported(
+                        "a Q8_0 cache for heads that are no multiple of 32 wide",
+                    ));
                 }
                 let page_bytes = rows as usize * kind.bytes(width.into()) as usize * PAGE;
                 let (kv_heads, head_dim) = (rows as usize / 2, width as usize);
                 layers[layer] = Layer { kv_heads, head_dim, start: total, page_bytes };
-                total = page_bytes.checked_mul(pages).and_then(|n| n.checked_add(total)).ok_or(CpuError::TooLarge)?;
+                total = page_bytes
+                    .checked_mul(pages)
+                    .and_then(|n| n.checked_add(total))
+                    .ok_or(CpuError::TooLarge)?;
             }
         }
         Ok(KvCache { kind, layers, data: crate::zeroed(total.div_ceil(8))? })
     }
 
-    /// Element type.
-    pub fn kind(&self) -> KvType {
-        self.kind
-    }
-
     /// A view that threads share.
     pub fn view(&mut self) -> KvView<'_> {
-        KvView { kind: self.kind, layers: &self.layers, data: self.data.as_mut_ptr().cast(), len: self.data.len() * 8 }
+        KvView {
+            kind: self.kind,
+            layers: &self.layers,
+            data: self.data.as_mut_ptr().cast(),
+            len: self.data.len() * 8,
+        }
     }
 }
 
@@ -107,7 +112,10 @@ impl KvView<'_> {
     pub fn head(&self, layer: usize, page: u32, head: usize) -> HeadPage {
         let l = &self.layers[layer];
         let at = l.start + page as usize * l.page_bytes;
-        assert!(at + l.page_bytes <= self.len && head < l.kv_heads, "page {page} is outside the cache");
+        assert!(
+            at + l.page_bytes <= self.len && head < l.kv_heads,
+            "page {page} is outside the cache"
+        );
         let elements = l.head_dim * PAGE;
         let (codes, scales) = match self.kind {
             KvType::F16 => (2 * elements, 0),
@@ -123,7 +131,15 @@ impl KvView<'_> {
     ///
     /// # Safety
     /// No one else touches this position of this head.
-    pub unsafe fn store(&self, layer: usize, page: u32, head: usize, slot: usize, k: &[f32], v: &[f32]) {
+    pub unsafe fn store(
+        &self,
+        layer: usize,
+        page: u32,
+        head: usize,
+        slot: usize,
+        k: &[f32],
+        v: &[f32],
+    ) {
         let p = self.head(layer, page, head);
         let dim = k.len();
         match self.kind {

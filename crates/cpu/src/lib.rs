@@ -1,6 +1,8 @@
 //! The processor as a device: `Ops` with threads and vector instructions chosen at run time. Weights are used where
 //! they are mapped; panels of them are unpacked into cache on the way. Absent: any copy or repacking at load.
 
+#![allow(clippy::needless_range_loop)] // kernels index parallel arrays of registers
+
 mod attention;
 mod isa;
 mod kv;

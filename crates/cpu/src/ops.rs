@@ -144,7 +144,10 @@ impl CpuOps {
             n => n,
         };
         let held = hold(model, &gguf, bound)?;
-        let widest = held.iter().filter_map(|h| if let Held::Matrix(m) = h { Some(m.cols()) } else { None }).max();
+        let widest = held
+            .iter()
+            .filter_map(|h| if let Held::Matrix(m) = h { Some(m.cols()) } else { None })
+            .max();
         let angles = model.ropes.iter().map(|rope| Angles::new(rope, &held, limits.rows)).collect();
         Ok(CpuOps {
             isa,
@@ -186,13 +189,6 @@ impl CpuOps {
         self.view(buf)
     }
 
-    fn vector(&self, id: WeightId) -> &[f32] {
-        match &self.held[id.index()] {
-            Held::Vector(v) => v,
-            Held::Matrix(_) => unreachable!("norms and biases are held as vectors"),
-        }
-    }
-
     fn matrix(&self, id: WeightId) -> &Matrix {
         match &self.held[id.index()] {
             Held::Matrix(m) => m,
@@ -227,19 +223,24 @@ impl CpuOps {
             self.quantize(src, cols, kind);
             let (isa, acts, workspaces) = (self.isa, self.acts.view(), &self.workspaces);
             let held = &self.held;
-            let unit = unit_rows(parts.iter().map(|(_, l)| l.output as usize).sum(), self.pool.threads());
+            let unit =
+                unit_rows(parts.iter().map(|(_, l)| l.output as usize).sum(), self.pool.threads());
             let units = |l: &Linear| (l.output as usize).div_ceil(unit);
-            let of_kind = |l: &Linear| matches!(&held[l.weight.index()], Held::Matrix(m) if m.acts() == kind);
+            let of_kind =
+                |l: &Linear| matches!(&held[l.weight.index()], Held::Matrix(m) if m.acts() == kind);
             let total = parts.iter().filter(|(_, l)| of_kind(l)).map(|(_, l)| units(l)).sum();
             self.pool.run(total, &|worker, mut index| {
-                for (which, (dst, linear)) in parts.iter().enumerate().filter(|(_, (_, l))| of_kind(l)) {
+                for (which, (dst, linear)) in
+                    parts.iter().enumerate().filter(|(_, (_, l))| of_kind(l))
+                {
                     if index >= units(linear) {
                         index -= units(linear);
                         continue;
                     }
                     let Held::Matrix(w) = &held[linear.weight.index()] else { return };
                     let rows = index * unit..((index + 1) * unit).min(w.rows());
-                    let product = Product { w, acts, src: src.src(), count: src.rows, dst: dst.dst() };
+                    let product =
+                        Product { w, acts, src: src.src(), count: src.rows, dst: dst.dst() };
                     // SAFETY: units are disjoint outputs; workspace of this worker.
                     unsafe { product.run(isa, rows.clone(), workspaces.get(worker)) };
                     if let Some(Held::Vector(bias)) = linear.bias.map(|b| &held[b.index()]) {
@@ -255,7 +256,9 @@ impl CpuOps {
 fn add_bias(dst: View, columns: Range<usize>, bias: &[f32]) {
     for row in 0..dst.rows {
         // SAFETY: these columns belong to the calling unit.
-        let out = unsafe { std::slice::from_raw_parts_mut(dst.row(row).add(columns.start), columns.len()) };
+        let out = unsafe {
+            std::slice::from_raw_parts_mut(dst.row(row).add(columns.start), columns.len())
+        };
         out.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
     }
 }
@@ -272,10 +275,12 @@ fn hold(model: &Model, gguf: &Gguf, bound: &Bound) -> Result<Vec<Held>, CpuError
                 decode_row(tensor(index).ty, bytes, &mut floats).map_err(|_| wrong())?;
                 Ok(Held::Vector(floats))
             }
-            // SAFETY: the file stays mapped as long as `CpuOps` lives.
-            [cols, rows] => unsafe { Matrix::new(tensor(index).ty, rows as usize, cols as usize, bytes) }
-                .map(Held::Matrix)
-                .ok_or_else(wrong),
+            [cols, rows] => {
+                // SAFETY: the file stays mapped as long as `CpuOps` lives.
+                unsafe { Matrix::new(tensor(index).ty, rows as usize, cols as usize, bytes) }
+                    .map(Held::Matrix)
+                    .ok_or_else(wrong)
+            }
             _ => Err(CpuError::Unsupported("stacked matrices")),
         }
     });
@@ -382,7 +387,14 @@ impl Ops for CpuOps {
                     let at = head * dim..(head + 1) * dim;
                     // SAFETY: each position by one thread; sequences own their unfinished pages.
                     unsafe {
-                        kv.store(layer, page, head, slot, &k.slice(row)[at.clone()], &v.slice(row)[at]);
+                        kv.store(
+                            layer,
+                            page,
+                            head,
+                            slot,
+                            &k.slice(row)[at.clone()],
+                            &v.slice(row)[at],
+                        );
                     }
                 }
             });
@@ -401,14 +413,21 @@ impl Ops for CpuOps {
                 let (rows, start) = (step.min(span.rows.len() - at), span.start as usize + at);
                 let pages = (span.pages.start, span.pages.end);
                 let row = span.rows.start + at;
-                self.tasks.extend((0..gqa.kv_heads as usize).map(|head| Task { row, rows, start, pages, head }));
+                self.tasks.extend((0..gqa.kv_heads as usize).map(|head| Task {
+                    row,
+                    rows,
+                    start,
+                    pages,
+                    head,
+                }));
             }
         }
         let (pages, kv) = (batch.all_pages(), self.kv.view());
         let scale = gqa.scale;
         let attention = Attention { layer, q: q.src(), dst: dst.dst(), pages, kv, group, scale };
         let (tasks, spaces) = (&self.tasks, &self.spaces);
-        let work: usize = tasks.iter().map(|t| t.rows * (t.start + t.rows) * group * gqa.head_dim as usize).sum();
+        let work: usize =
+            tasks.iter().map(|t| t.rows * (t.start + t.rows) * group * gqa.head_dim as usize).sum();
         let one = |worker: usize, index: usize| {
             // The last tasks see the most keys: they go first.
             // SAFETY: tasks write disjoint heads and rows; space of this worker.
@@ -449,14 +468,17 @@ impl Ops for CpuOps {
         let hidden = self.view(src);
         assert!(first + count <= hidden.rows, "logits of rows that were not asked for");
         let dst = self.fill(dst, count);
-        let src = View { data: hidden.row(0).wrapping_add(first * hidden.width), rows: count, ..hidden };
+        let src =
+            View { data: hidden.row(0).wrapping_add(first * hidden.width), rows: count, ..hidden };
         self.products(src, &[(dst, head)], &|_, _| {});
     }
 
     fn softcap(&mut self, x: Buf, count: usize, cap: f32) {
         let x = self.view(x);
-        // SAFETY: each row by one thread.
-        per_row(&mut self.pool, count, x.width, &|row| rows::softcap(unsafe { x.slice_mut(row) }, cap));
+        per_row(&mut self.pool, count, x.width, &|row| {
+            // SAFETY: each row by one thread.
+            rows::softcap(unsafe { x.slice_mut(row) }, cap)
+        });
     }
 
     fn read(&mut self, x: Buf, rows: usize) -> Result<&[f32], OpsError> {
@@ -480,7 +502,8 @@ impl Ops for CpuOps {
         let [gate, up] = [gate, up].map(|b| self.fill(b, src.rows));
         let kind = self.matrix(ffn.gate.weight).acts();
         self.quantize(src, ffn.gate.input as usize, kind);
-        let (isa, acts, workspaces, held) = (self.isa, self.acts.view(), &self.workspaces, &self.held);
+        let (isa, acts, workspaces, held) =
+            (self.isa, self.acts.view(), &self.workspaces, &self.held);
         let total = ffn.gate.output as usize;
         let unit = unit_rows(total, self.pool.threads());
         self.pool.run(total.div_ceil(unit), &|worker, index| {

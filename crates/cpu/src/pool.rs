@@ -55,7 +55,8 @@ impl Pool {
         for index in 0..count {
             let shared = pool.shared.clone();
             let name = format!("hob-cpu-{}", index + 1);
-            let worker = std::thread::Builder::new().name(name).spawn(move || shared.work(index))?;
+            let worker =
+                std::thread::Builder::new().name(name).spawn(move || shared.work(index))?;
             pool.threads.push(worker.thread().clone());
             pool.workers.push(worker);
         }
@@ -76,7 +77,10 @@ impl Pool {
             return;
         }
         // SAFETY: no worker is in a region; the lifetime ends only after all workers have left it (below).
-        unsafe { *shared.job.get() = Some(std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), Job>(f)) };
+        unsafe {
+            *shared.job.get() =
+                Some(std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), Job>(f))
+        };
         shared.units.store(units, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
         shared.running.store(self.workers.len(), Ordering::Relaxed);

@@ -17,10 +17,11 @@ macro_rules! dispatch {
                 || $body,
             ),
             #[cfg(target_arch = "x86_64")]
-            crate::isa::IsaKind::Avx512 if let Some($isa) = crate::isa::Avx512::detect() => $isa.with(
-                #[inline(always)]
-                || $body,
-            ),
+            crate::isa::IsaKind::Avx512 if let Some($isa) = crate::isa::Avx512::detect() => $isa
+                .with(
+                    #[inline(always)]
+                    || $body,
+                ),
             _ => {
                 let $isa = crate::isa::Plain;
                 $body
@@ -34,7 +35,14 @@ pub(crate) use dispatch;
 ///
 /// # Safety
 /// `src` and `dst` have `len` floats, a multiple of `gain.len()`.
-pub unsafe fn rms_norm(kind: IsaKind, dst: *mut f32, src: *const f32, len: usize, gain: &[f32], eps: f32) {
+pub unsafe fn rms_norm(
+    kind: IsaKind,
+    dst: *mut f32,
+    src: *const f32,
+    len: usize,
+    gain: &[f32],
+    eps: f32,
+) {
     dispatch!(kind, |isa| {
         for at in (0..len).step_by(gain.len()) {
             norm_group(isa, dst.add(at), src.add(at), gain, eps);
@@ -116,7 +124,7 @@ unsafe fn silu<I: Isa>(isa: I, x: I::F) -> I::F {
 #[inline(always)]
 unsafe fn gelu<I: Isa>(isa: I, x: I::F) -> I::F {
     let cube = isa.fmul(isa.fmul(x, x), isa.fmul(x, isa.fsplat(0.044_715)));
-    let u = isa.fmul(isa.fadd(x, cube), isa.fsplat(-1.595_769_1));
+    let u = isa.fmul(isa.fadd(x, cube), isa.fsplat(-1.595_769));
     isa.fdiv(x, isa.fadd(isa.fsplat(1.0), exp(isa, u)))
 }
 
@@ -148,7 +156,9 @@ pub fn rope(row: &mut [f32], head_dim: usize, pairs: RopePairs, cos: &[f32], sin
             }
             RopePairs::Halves => {
                 let (first, rest) = head.split_at_mut(half);
-                for ((x, y), (c, s)) in first.iter_mut().zip(&mut rest[..half]).zip(cos.iter().zip(sin)) {
+                for ((x, y), (c, s)) in
+                    first.iter_mut().zip(&mut rest[..half]).zip(cos.iter().zip(sin))
+                {
                     let (a, b) = (*x, *y);
                     *x = a * c - b * s;
                     *y = a * s + b * c;
@@ -202,7 +212,10 @@ mod tests {
                 rms_norm(kind, a.as_mut_ptr(), a.as_ptr(), 150, &gain, 1e-6);
                 rms_norm(IsaKind::Scalar, b.as_mut_ptr(), b.as_ptr(), 150, &gain, 1e-6);
             }
-            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1.0)), "{kind:?}");
+            assert!(
+                a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1.0)),
+                "{kind:?}"
+            );
         }
     }
 
@@ -216,7 +229,10 @@ mod tests {
             let silu = d / (1.0 + (-d).exp());
             let u = (2.0 / std::f64::consts::PI).sqrt() * (d + 0.044715 * d.powi(3));
             let gelu = 0.5 * d * (1.0 + u.tanh());
-            assert!((f64::from(s) - silu).abs() < 2e-6 && (f64::from(g) - gelu).abs() < 2e-6, "{x}");
+            assert!(
+                (f64::from(s) - silu).abs() < 2e-6 && (f64::from(g) - gelu).abs() < 2e-6,
+                "{x}"
+            );
         }
     }
 }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use hob_cpu::{CpuOps, IsaKind};
-use hob_model::{Batch, KvType, Limits, Model, Ops, Output, PAGE, Scratch, bind, describe, forward, head};
+use hob_model::{
+    Batch, KvType, Limits, Model, Ops, Output, PAGE, Scratch, bind, describe, forward, head,
+};
 use hob_quant::GgmlType;
 use hob_testkit::{Family, RefOps, Tiny};
 
@@ -93,7 +95,8 @@ fn logits_agree_with_the_reference() {
         for (ty, kv, tolerance) in types {
             let mut tiny = Tiny::new(family).quantized(ty);
             tiny.width = 128;
-            let expected = reference(&tiny).step(&[Piece { tokens: &prompt, start: 0, pages: &[0, 1, 2] }]);
+            let expected =
+                reference(&tiny).step(&[Piece { tokens: &prompt, start: 0, pages: &[0, 1, 2] }]);
             for isa in IsaKind::available() {
                 let mut rig = cpu(&tiny, Limits { kv, ..LIMITS }, isa, 2);
                 let found = rig.step(&[Piece { tokens: &prompt, start: 0, pages: &[5, 3, 9] }]);
@@ -158,7 +161,10 @@ fn batch_of_eight(tiny: &Tiny, kv: KvType, isa: IsaKind, prompt: &[u32], whole: 
         pieces.insert(3, Piece { tokens: part, start: i * 30, pages: &ours });
         let logits = rig.step(&pieces);
         let found = &logits[rows_before * vocab..][..part.len() * vocab];
-        assert!(found == &whole[i * 30 * vocab..][..found.len()], "{isa:?}: step {i} in a batch of eight");
+        assert!(
+            found == &whole[i * 30 * vocab..][..found.len()],
+            "{isa:?}: step {i} in a batch of eight"
+        );
     }
 }
 
@@ -168,9 +174,14 @@ fn k_types_agree_with_the_reference() {
     let prompt = tokens(3, PAGE + 3);
     for ty in [GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::Q3_K, GgmlType::IQ4_XS] {
         let tiny = Tiny::new(Family::Qwen3).quantized(ty);
-        let expected = reference(&tiny).step(&[Piece { tokens: &prompt, start: 0, pages: &[0, 1] }]);
+        let expected =
+            reference(&tiny).step(&[Piece { tokens: &prompt, start: 0, pages: &[0, 1] }]);
         for isa in IsaKind::available() {
-            let found = cpu(&tiny, LIMITS, isa, 2).step(&[Piece { tokens: &prompt, start: 0, pages: &[1, 0] }]);
+            let found = cpu(&tiny, LIMITS, isa, 2).step(&[Piece {
+                tokens: &prompt,
+                start: 0,
+                pages: &[1, 0],
+            }]);
             let error = rms_error(&found, &expected);
             assert!(error < 0.08, "{ty:?} {isa:?}: {error}");
         }

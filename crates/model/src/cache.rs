@@ -88,7 +88,8 @@ impl CacheLayout {
     /// Bytes of one page over all layers.
     pub fn page_bytes(&self, kv: KvType) -> u64 {
         let rows = self.groups.iter().flat_map(|g| &g.rows);
-        let token: u64 = rows.map(|&(heads, width)| u64::from(heads) * kv.bytes(width.into())).sum();
+        let token: u64 =
+            rows.map(|&(heads, width)| u64::from(heads) * kv.bytes(width.into())).sum();
         token * PAGE as u64
     }
 }
@@ -127,7 +128,10 @@ impl Footprint {
 /// The memory of a model under `limits`, when its tensors take `weights` bytes.
 pub fn footprint(model: &Model, limits: &Limits, weights: u64) -> Footprint {
     let w = widths(model);
-    let body = 4 * u64::from(model.width) + 2 * u64::from(w.q) + 2 * u64::from(w.kv) + 2 * u64::from(w.ffn);
+    let body = 4 * u64::from(model.width)
+        + 2 * u64::from(w.q)
+        + 2 * u64::from(w.kv)
+        + 2 * u64::from(w.ffn);
     let logits = limits.logits as u64 * u64::from(model.vocab);
     Footprint {
         weights,

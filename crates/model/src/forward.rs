@@ -3,9 +3,7 @@
 
 use std::ops::Range;
 
-use crate::{
-    Batch, Block, Buf, Dense, Ffn, Gqa, Limits, Mixer, Model, ModelError, Ops, OpsError,
-};
+use crate::{Batch, Block, Buf, Dense, Ffn, Gqa, Limits, Mixer, Model, ModelError, Ops, OpsError};
 
 /// All intermediate values of a step, sized from the model and the limits.
 #[derive(Clone, Debug)]

@@ -108,7 +108,10 @@ impl<'a> Header<'a> {
             Some("none") => Ok(RopeScaling::None),
             Some("yarn") => Ok(RopeScaling::Yarn {
                 factor,
-                original: self.size_or("rope.scaling.original_context_length", self.size("context_length")?)?,
+                original: self.size_or(
+                    "rope.scaling.original_context_length",
+                    self.size("context_length")?,
+                )?,
                 beta_fast: self.f32_or("rope.scaling.yarn_beta_fast", 32.0)?,
                 beta_slow: self.f32_or("rope.scaling.yarn_beta_slow", 1.0)?,
                 attn_factor: self.f32_or("rope.scaling.attn_factor", 1.0)?,
@@ -149,6 +152,10 @@ impl<'a> Header<'a> {
         if value.is_finite() {
             return Ok(value);
         }
-        Err(ModelError::BadValue { key, found: value.to_string(), expected: "a finite number".to_owned() })
+        Err(ModelError::BadValue {
+            key,
+            found: value.to_string(),
+            expected: "a finite number".to_owned(),
+        })
     }
 }

@@ -58,7 +58,8 @@ impl Rope {
             RopeScaling::Linear(factor) => (plain.map(|f| f / f64::from(factor)).collect(), 1.0),
             RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attn_factor } => {
                 let low = correction(dims, base, original, beta_fast).floor().max(0.0);
-                let high = correction(dims, base, original, beta_slow).ceil().min(f64::from(dims) - 1.0);
+                let high =
+                    correction(dims, base, original, beta_slow).ceil().min(f64::from(dims) - 1.0);
                 let mixed = plain.enumerate().map(|(i, f)| {
                     let kept = 1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
                     f * kept + f / f64::from(factor) * (1.0 - kept)

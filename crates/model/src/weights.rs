@@ -98,7 +98,11 @@ impl Tensors {
 
     /// RMS norm weight `blk.{layer}.{name}.weight` over groups of `width`.
     pub fn norm(&mut self, layer: u32, name: &str, width: u32, eps: f32) -> Norm {
-        Norm { weight: self.block(layer, &format!("{name}.weight"), &[width], Role::Norm), width, eps }
+        Norm {
+            weight: self.block(layer, &format!("{name}.weight"), &[width], Role::Norm),
+            width,
+            eps,
+        }
     }
 
     /// `blk.{layer}.{name}.weight` of shape `[input, output]`, without bias.
@@ -108,7 +112,14 @@ impl Tensors {
     }
 
     /// Like [`Tensors::linear`], with `blk.{layer}.{name}.bias` beside it when `bias` is true.
-    pub fn biased(&mut self, layer: u32, name: &str, shape: [u32; 2], role: Role, bias: bool) -> Linear {
+    pub fn biased(
+        &mut self,
+        layer: u32,
+        name: &str,
+        shape: [u32; 2],
+        role: Role,
+        bias: bool,
+    ) -> Linear {
         let mut linear = self.linear(layer, name, shape, role);
         linear.bias =
             bias.then(|| self.block(layer, &format!("{name}.bias"), &shape[1..], Role::Bias));

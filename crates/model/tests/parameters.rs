@@ -33,7 +33,8 @@ fn model(meta: &Metadata, tensors: &[&str]) -> Model {
 
 #[test]
 fn qwen3_0_6b() {
-    let shape = Shape { layers: 28, width: 1024, ffn: 3072, heads: 16, kv_heads: 8, vocab: 151_936 };
+    let shape =
+        Shape { layers: 28, width: 1024, ffn: 3072, heads: 16, kv_heads: 8, vocab: 151_936 };
     let meta = meta("qwen3", &shape).set("qwen3.attention.key_length", 128u32).build().unwrap();
     let model = model(&meta, &[]);
     assert_eq!(model.parameters(), 596_049_920);
@@ -42,14 +43,16 @@ fn qwen3_0_6b() {
 
 #[test]
 fn qwen3_14b() {
-    let shape = Shape { layers: 40, width: 5120, ffn: 17408, heads: 40, kv_heads: 8, vocab: 151_936 };
+    let shape =
+        Shape { layers: 40, width: 5120, ffn: 17408, heads: 40, kv_heads: 8, vocab: 151_936 };
     let meta = meta("qwen3", &shape).set("qwen3.attention.key_length", 128u32).build().unwrap();
     assert_eq!(model(&meta, &["output.weight"]).parameters(), 14_768_307_200);
 }
 
 #[test]
 fn llama_3_2_1b() {
-    let shape = Shape { layers: 16, width: 2048, ffn: 8192, heads: 32, kv_heads: 8, vocab: 128_256 };
+    let shape =
+        Shape { layers: 16, width: 2048, ffn: 8192, heads: 32, kv_heads: 8, vocab: 128_256 };
     let meta = meta("llama", &shape).build().unwrap();
     let model = model(&meta, &["rope_freqs.weight"]);
     assert_eq!(model.parameters(), 1_235_814_400);
@@ -71,7 +74,8 @@ fn gemma_3_1b() {
 
 #[test]
 fn deepseek_v3() {
-    let shape = Shape { layers: 61, width: 7168, ffn: 18432, heads: 128, kv_heads: 1, vocab: 129_280 };
+    let shape =
+        Shape { layers: 61, width: 7168, ffn: 18432, heads: 128, kv_heads: 1, vocab: 129_280 };
     let key = |k: &str| format!("deepseek2.{k}");
     let meta = meta("deepseek2", &shape)
         .set(&key("rope.dimension_count"), 64u32)

@@ -64,6 +64,10 @@ unsafe impl Isa for Avx2 {
         ]
     }
     #[inline(always)]
+    unsafe fn prefetch(self, p: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(p.cast())
+    }
+    #[inline(always)]
     unsafe fn load(self, p: *const u8) -> __m256i {
         _mm256_loadu_si256(p.cast())
     }
@@ -255,10 +259,6 @@ unsafe impl Isa for Avx2 {
         _mm256_cvtph_ps(_mm_loadu_si128(p.cast()))
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u16, x: __m256) {
-        _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x))
-    }
-    #[inline(always)]
     unsafe fn load_bf16(self, p: *const u16) -> __m256 {
         let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
@@ -270,7 +270,8 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, x: __m256) {
         let wide = _mm256_cvtps_epi32(x);
-        let halves = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+        let halves =
+            _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
         _mm_storel_epi64(p.cast(), _mm_packs_epi16(halves, halves))
     }
 }

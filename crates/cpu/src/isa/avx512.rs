@@ -9,7 +9,9 @@ use super::{Isa, SignedActs};
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi2,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi2,popcnt"
+)]
 #[inline]
 fn trampoline<R>(f: impl FnOnce() -> R) -> R {
     f()
@@ -67,6 +69,10 @@ unsafe impl Isa for Avx512 {
             _mm512_unpacklo_epi64(ab_hi, cd_hi),
             _mm512_unpackhi_epi64(ab_hi, cd_hi),
         ]
+    }
+    #[inline(always)]
+    unsafe fn prefetch(self, p: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(p.cast())
     }
     #[inline(always)]
     unsafe fn load(self, p: *const u8) -> __m512i {
@@ -247,10 +253,6 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> __m512 {
         _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
-    }
-    #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u16, x: __m512) {
-        _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x))
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const u16) -> __m512 {

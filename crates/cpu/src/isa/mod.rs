@@ -37,6 +37,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
 
     /// Reads 16 bytes at `base + lane * stride` for every lane; vector t holds bytes `4t .. 4t+4` of each.
     unsafe fn load_rows(self, base: *const u8, stride: usize) -> [Self::V; 4];
+    /// Asks for the cache line of `p`, which need not be valid.
+    unsafe fn prefetch(self, p: *const u8);
     unsafe fn load(self, p: *const u8) -> Self::V;
     unsafe fn store(self, p: *mut u8, v: Self::V);
     unsafe fn splat(self, x: u32) -> Self::V;
@@ -105,8 +107,6 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn fmax_lane(self, a: Self::F) -> f32;
     /// `LANES` consecutive f16.
     unsafe fn load_f16(self, p: *const u16) -> Self::F;
-    /// Writes `LANES` floats as f16.
-    unsafe fn store_f16(self, p: *mut u16, x: Self::F);
     /// `LANES` consecutive bf16.
     unsafe fn load_bf16(self, p: *const u16) -> Self::F;
     /// `LANES` consecutive signed bytes, as floats.

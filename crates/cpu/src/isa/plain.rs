@@ -29,6 +29,7 @@ unsafe impl Isa for Plain {
     unsafe fn load_rows(self, base: *const u8, _stride: usize) -> [u32; 4] {
         std::array::from_fn(|t| base.cast::<u32>().add(t).read_unaligned())
     }
+    unsafe fn prefetch(self, _p: *const u8) {}
     unsafe fn load(self, p: *const u8) -> u32 {
         p.cast::<u32>().read_unaligned()
     }
@@ -155,9 +156,6 @@ unsafe impl Isa for Plain {
     }
     unsafe fn load_f16(self, p: *const u16) -> f32 {
         half::f16::from_bits(p.read_unaligned()).to_f32()
-    }
-    unsafe fn store_f16(self, p: *mut u16, x: f32) {
-        p.write_unaligned(half::f16::from_f32(x).to_bits())
     }
     unsafe fn load_bf16(self, p: *const u16) -> f32 {
         half::bf16::from_bits(p.read_unaligned()).to_f32()

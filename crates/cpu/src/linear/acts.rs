@@ -58,11 +58,6 @@ impl Acts {
         }
     }
 
-    /// Bytes allocated.
-    pub fn bytes(&self) -> usize {
-        self.codes.len() + 2 * self.wide.len() + 4 * self.scales.len() + 2 * self.sums16.len() + 2 * self.sums32.len()
-    }
-
     /// The shared view.
     pub fn view(&mut self) -> ActsView {
         ActsView {

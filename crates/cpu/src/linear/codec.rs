@@ -71,12 +71,22 @@ impl SuperPanel {
 #[inline(always)]
 unsafe fn bytes<I: Isa>(isa: I, v: I::V) -> [I::V; 4] {
     let byte = isa.splat(0xff);
-    [isa.and(v, byte), isa.and(isa.shr::<8>(v), byte), isa.and(isa.shr::<16>(v), byte), isa.shr::<24>(v)]
+    [
+        isa.and(v, byte),
+        isa.and(isa.shr::<8>(v), byte),
+        isa.and(isa.shr::<16>(v), byte),
+        isa.shr::<24>(v),
+    ]
 }
 
 /// Six-bit scales and minima of Q4_K and Q5_K, and the two factors: the first 16 bytes of the block.
 #[inline(always)]
-unsafe fn k_head<I: Isa, C: SuperCodec>(isa: I, block: *const u8, stride: usize, panel: SuperPanel) {
+unsafe fn k_head<I: Isa, C: SuperCodec>(
+    isa: I,
+    block: *const u8,
+    stride: usize,
+    panel: SuperPanel,
+) {
     let [d, low, mid, high] = isa.load_rows(block, stride);
     isa.fstore(panel.factors::<I, C>(), isa.half_low(d));
     isa.fstore(panel.factors::<I, C>().add(I::LANES), isa.half_high(d));
@@ -145,7 +155,8 @@ impl SuperCodec for Q5K {
                         _ => (isa.shr::<2>(high[t]), isa.shr::<3>(high[t])),
                     };
                     let low = isa.or(isa.and(q[t], nibble), isa.and(low_bit, fifth));
-                    let next = isa.or(isa.and(isa.shr::<4>(q[t]), nibble), isa.and(high_bit, fifth));
+                    let next =
+                        isa.or(isa.and(isa.shr::<4>(q[t]), nibble), isa.and(high_bit, fifth));
                     panel.put::<I, Self>(isa, 2 * pair, 4 * half + t, low);
                     panel.put::<I, Self>(isa, 2 * pair + 1, 4 * half + t, next);
                 }

@@ -78,10 +78,13 @@ pub(super) unsafe fn run<I: Isa>(
     dst: Dst,
     buffer: &mut Vec<f32>,
 ) {
+    let place = |data, stride| Rows { data, stride, cols: w.cols };
     match w.ty {
-        GgmlType::F32 => rows_of::<I, F32>(isa, w, w.data, w.row_bytes, rows, src, count, dst),
-        GgmlType::F16 => rows_of::<I, F16>(isa, w, w.data, w.row_bytes, rows, src, count, dst),
-        GgmlType::BF16 => rows_of::<I, Bf16>(isa, w, w.data, w.row_bytes, rows, src, count, dst),
+        GgmlType::F32 => rows_of::<I, F32>(isa, place(w.data, w.row_bytes), rows, src, count, dst),
+        GgmlType::F16 => rows_of::<I, F16>(isa, place(w.data, w.row_bytes), rows, src, count, dst),
+        GgmlType::BF16 => {
+            rows_of::<I, Bf16>(isa, place(w.data, w.row_bytes), rows, src, count, dst)
+        }
         ty => {
             buffer.resize(AHEAD * w.cols, 0.0);
             let mut start = rows.start;
@@ -92,25 +95,31 @@ pub(super) unsafe fn run<I: Isa>(
                     let _ = decode_row(ty, w.row(row), out);
                 }
                 let base = buffer.as_ptr().cast::<u8>().wrapping_sub(start * w.cols * 4);
-                rows_of::<I, F32>(isa, w, base, w.cols * 4, start..end, src, count, dst);
+                rows_of::<I, F32>(isa, place(base, w.cols * 4), start..end, src, count, dst);
                 start = end;
             }
         }
     }
 }
 
+/// Float rows: where row 0 would be, bytes from row to row, elements of a row.
+#[derive(Clone, Copy)]
+struct Rows {
+    data: *const u8,
+    stride: usize,
+    cols: usize,
+}
+
 #[inline(always)]
 unsafe fn rows_of<I: Isa, E: Element>(
     isa: I,
-    w: &Matrix,
-    data: *const u8,
-    stride: usize,
+    w: Rows,
     rows: std::ops::Range<usize>,
     src: Src,
     count: usize,
     dst: Dst,
 ) {
-    let row = |r: usize| data.wrapping_add(r * stride);
+    let row = |r: usize| w.data.wrapping_add(r * w.stride);
     let (mut r, k, x) = (rows.start, w.cols, |a: usize| src.row(a));
     while r < rows.end {
         let quad = rows.end - r >= ROWS;
@@ -122,8 +131,12 @@ unsafe fn rows_of<I: Isa, E: Element>(
             match (quad, many) {
                 (true, true) => write(dst, r, act, &dots::<I, E, ROWS, ACTS>(isa, four, three, k)),
                 (true, false) => write(dst, r, act, &dots::<I, E, ROWS, 1>(isa, four, [x(act)], k)),
-                (false, true) => write(dst, r, act, &dots::<I, E, 1, ACTS>(isa, [row(r)], three, k)),
-                (false, false) => write(dst, r, act, &dots::<I, E, 1, 1>(isa, [row(r)], [x(act)], k)),
+                (false, true) => {
+                    write(dst, r, act, &dots::<I, E, 1, ACTS>(isa, [row(r)], three, k))
+                }
+                (false, false) => {
+                    write(dst, r, act, &dots::<I, E, 1, 1>(isa, [row(r)], [x(act)], k))
+                }
             }
             act += if many { ACTS } else { 1 };
         }
@@ -132,7 +145,12 @@ unsafe fn rows_of<I: Isa, E: Element>(
 }
 
 #[inline(always)]
-unsafe fn write<const R: usize, const N: usize>(dst: Dst, row: usize, act: usize, y: &[[f32; N]; R]) {
+unsafe fn write<const R: usize, const N: usize>(
+    dst: Dst,
+    row: usize,
+    act: usize,
+    y: &[[f32; N]; R],
+) {
     for (r, y) in y.iter().enumerate() {
         for (n, y) in y.iter().enumerate() {
             *dst.at(act + n, row + r) = *y;

@@ -200,7 +200,17 @@ impl Product<'_> {
                 GgmlType::Q8_0 => self.blocks::<I, Q8_0>(isa, rows, ws),
                 _ => isa.with(
                     #[inline(always)]
-                    || float::run(isa, self.w, rows, self.src, self.count, self.dst, &mut ws.floats),
+                    || {
+                        float::run(
+                            isa,
+                            self.w,
+                            rows,
+                            self.src,
+                            self.count,
+                            self.dst,
+                            &mut ws.floats,
+                        )
+                    },
                 ),
             }
         }
@@ -209,20 +219,24 @@ impl Product<'_> {
     unsafe fn supers<I: Isa, C: SuperCodec>(&self, isa: I, rows: Range<usize>, ws: &mut Workspace) {
         let tile = tile::SuperTile { isa, codec: PhantomData::<C> };
         let Product { w, acts, count, dst, .. } = *self;
-        // SAFETY: the caller's.
         isa.with(
             #[inline(always)]
-            || unsafe { tile::run(isa, tile, w, rows, acts, count, dst, &mut ws.panel) },
+            || {
+                // SAFETY: the caller's.
+                unsafe { tile::run::<I, _>(tile, w, rows, acts, count, dst, &mut ws.panel) }
+            },
         );
     }
 
     unsafe fn blocks<I: Isa, C: BlockCodec>(&self, isa: I, rows: Range<usize>, ws: &mut Workspace) {
         let tile = tile::BlockTile { isa, codec: PhantomData::<C> };
         let Product { w, acts, count, dst, .. } = *self;
-        // SAFETY: the caller's.
         isa.with(
             #[inline(always)]
-            || unsafe { tile::run(isa, tile, w, rows, acts, count, dst, &mut ws.panel) },
+            || {
+                // SAFETY: the caller's.
+                unsafe { tile::run::<I, _>(tile, w, rows, acts, count, dst, &mut ws.panel) }
+            },
         );
     }
 }

@@ -11,7 +11,14 @@ use super::{Dst, Matrix, Src};
 ///
 /// # Safety
 /// `acts` or `src` (by the type's kind) and `dst` cover the rows; no one else writes them.
-pub(super) unsafe fn run(w: &Matrix, rows: std::ops::Range<usize>, acts: ActsView, src: Src, count: usize, dst: Dst) {
+pub(super) unsafe fn run(
+    w: &Matrix,
+    rows: std::ops::Range<usize>,
+    acts: ActsView,
+    src: Src,
+    count: usize,
+    dst: Dst,
+) {
     let mut floats = vec![0.0; w.cols];
     for row in rows {
         // SAFETY: the caller's.
@@ -23,11 +30,15 @@ pub(super) unsafe fn run(w: &Matrix, rows: std::ops::Range<usize>, acts: ActsVie
                     GgmlType::Q4_K => k_row(bytes, 144, 8, acts, n, q4_k),
                     GgmlType::Q5_K => k_row(bytes, 176, 8, acts, n, q5_k),
                     GgmlType::Q6_K => k_row(bytes, 210, 16, acts, n, q6_k),
-                    GgmlType::Q4_0 => block_row(bytes, 18, acts, n, |b| (nibbles(&b[2..], 8), None)),
-                    GgmlType::Q4_1 => block_row(bytes, 20, acts, n, |b| (nibbles(&b[4..], 0), Some(half(&b[2..])))),
-                    GgmlType::Q8_0 => {
-                        block_row(bytes, 34, acts, n, |b| (std::array::from_fn(|i| i32::from(b[2 + i] as i8)), None))
+                    GgmlType::Q4_0 => {
+                        block_row(bytes, 18, acts, n, |b| (nibbles(&b[2..], 8), None))
                     }
+                    GgmlType::Q4_1 => block_row(bytes, 20, acts, n, |b| {
+                        (nibbles(&b[4..], 0), Some(half(&b[2..])))
+                    }),
+                    GgmlType::Q8_0 => block_row(bytes, 34, acts, n, |b| {
+                        (std::array::from_fn(|i| i32::from(b[2 + i] as i8)), None)
+                    }),
                     ty => {
                         let _ = decode_row(ty, bytes, &mut floats);
                         let x = std::slice::from_raw_parts(src.row(n), w.cols);
@@ -46,18 +57,27 @@ fn half(bytes: &[u8]) -> f32 {
 }
 
 fn nibbles(quants: &[u8], offset: i32) -> [i32; 32] {
-    std::array::from_fn(|i| i32::from(if i < 16 { quants[i] & 15 } else { quants[i - 16] >> 4 }) - offset)
+    std::array::from_fn(|i| {
+        i32::from(if i < 16 { quants[i] & 15 } else { quants[i - 16] >> 4 }) - offset
+    })
 }
 
 /// A block's codes and minimum; its scale is the first half.
 type Block32 = ([i32; 32], Option<f32>);
 
-unsafe fn block_row(row: &[u8], size: usize, acts: ActsView, n: usize, read: impl Fn(&[u8]) -> Block32) -> f32 {
+unsafe fn block_row(
+    row: &[u8],
+    size: usize,
+    acts: ActsView,
+    n: usize,
+    read: impl Fn(&[u8]) -> Block32,
+) -> f32 {
     let mut total = 0f32;
     for (b, bytes) in row.chunks_exact(size).enumerate() {
         let (codes, min) = read(bytes);
         // SAFETY: the caller's.
-        let (x, scale) = unsafe { (std::slice::from_raw_parts(acts.codes(n, 32 * b), 32), *acts.scale(n, b)) };
+        let (x, scale) =
+            unsafe { (std::slice::from_raw_parts(acts.codes(n, 32 * b), 32), *acts.scale(n, b)) };
         let sum: i32 = codes.iter().zip(x).map(|(c, &x)| c * i32::from(x)).sum();
         total = (sum as f32).mul_add(half(bytes) * scale, total);
         if let Some(min) = min {
@@ -77,12 +97,20 @@ struct Super {
     dmin: Option<f32>,
 }
 
-unsafe fn k_row(row: &[u8], size: usize, subs: usize, acts: ActsView, n: usize, read: fn(&[u8]) -> Super) -> f32 {
+unsafe fn k_row(
+    row: &[u8],
+    size: usize,
+    subs: usize,
+    acts: ActsView,
+    n: usize,
+    read: fn(&[u8]) -> Super,
+) -> f32 {
     let mut total = 0f32;
     for (b, bytes) in row.chunks_exact(size).enumerate() {
         let block = read(bytes);
         // SAFETY: the caller's.
-        let (x, scale) = unsafe { (std::slice::from_raw_parts(acts.codes(n, 256 * b), 256), *acts.scale(n, b)) };
+        let (x, scale) =
+            unsafe { (std::slice::from_raw_parts(acts.codes(n, 256 * b), 256), *acts.scale(n, b)) };
         let (mut sum, mut min) = (0i32, 0i32);
         for (s, x) in x.chunks_exact(256 / subs).enumerate() {
             let codes = &block.codes[s * x.len()..];
@@ -120,7 +148,8 @@ fn six_bit(packed: &[u8]) -> ([i32; 16], [i32; 16]) {
 
 fn q4_k(b: &[u8]) -> Super {
     let (scales, mins) = six_bit(&b[4..16]);
-    let codes = std::array::from_fn(|i| i32::from(b[16 + i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15));
+    let codes =
+        std::array::from_fn(|i| i32::from(b[16 + i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15));
     Super { codes, scales, mins, d: half(b), dmin: Some(half(&b[2..])) }
 }
 

@@ -34,7 +34,6 @@ pub(super) trait Tile: Copy {
 /// Called inside `isa.with`; `dst` covers the rows; no one else writes them.
 #[inline(always)]
 pub(super) unsafe fn run<I: Isa, T: Tile>(
-    _isa: I,
     tile: T,
     w: &Matrix,
     rows: std::ops::Range<usize>,
@@ -62,13 +61,13 @@ pub(super) unsafe fn run<I: Isa, T: Tile>(
         while act < count {
             let n = step::<I>(count - act);
             for (i, row) in starts.clone().enumerate() {
-                let width = I::LANES.min(w.rows - row);
+                let place = Place { act, row, width: I::LANES.min(w.rows - row) };
                 let panel = panel.add(i * bytes).cast_const();
                 match n {
-                    8 => put::<I, T, 8>(tile, panel, w.cols, acts, act, dst, row, width),
-                    4 => put::<I, T, 4>(tile, panel, w.cols, acts, act, dst, row, width),
-                    2 => put::<I, T, 2>(tile, panel, w.cols, acts, act, dst, row, width),
-                    _ => put::<I, T, 1>(tile, panel, w.cols, acts, act, dst, row, width),
+                    8 => put::<I, T, 8>(tile, panel, w.cols, acts, dst, place),
+                    4 => put::<I, T, 4>(tile, panel, w.cols, acts, dst, place),
+                    2 => put::<I, T, 2>(tile, panel, w.cols, acts, dst, place),
+                    _ => put::<I, T, 1>(tile, panel, w.cols, acts, dst, place),
                 }
             }
             act += n;
@@ -86,27 +85,44 @@ fn step<I: Isa>(left: usize) -> usize {
     }
 }
 
+/// Where a tile's results go: activation rows from `act`, `width` weight rows from `row`.
+#[derive(Clone, Copy)]
+struct Place {
+    act: usize,
+    row: usize,
+    width: usize,
+}
+
 #[inline(always)]
 unsafe fn put<I: Isa, T: Tile, const N: usize>(
     tile: T,
     panel: *const u8,
     cols: usize,
     acts: ActsView,
-    first: usize,
     dst: Dst,
-    row: usize,
-    width: usize,
+    Place { act, row, width }: Place,
 ) {
     if width == I::LANES {
-        let out: [*mut f32; N] = std::array::from_fn(|n| dst.at(first + n, row));
-        return tile.multiply(panel, cols, acts, first, out);
+        let out: [*mut f32; N] = std::array::from_fn(|n| dst.at(act + n, row));
+        return tile.multiply(panel, cols, acts, act, out);
     }
     // The last rows of a matrix whose height is no multiple of LANES.
     let mut spill = [[0f32; 16]; N];
     let out: [*mut f32; N] = spill.each_mut().map(|s| s.as_mut_ptr());
-    tile.multiply(panel, cols, acts, first, out);
+    tile.multiply(panel, cols, acts, act, out);
     for (n, spill) in spill.iter().enumerate() {
-        std::ptr::copy_nonoverlapping(spill.as_ptr(), dst.at(first + n, row), width);
+        std::ptr::copy_nonoverlapping(spill.as_ptr(), dst.at(act + n, row), width);
+    }
+}
+
+/// Asks for this block's share of the next panel: rows are contiguous, but eight at a time are more streams than
+/// the processor's own prefetcher follows.
+#[inline(always)]
+unsafe fn ahead<I: Isa>(isa: I, rows: *const u8, stride: usize, block: usize, bytes: usize) {
+    let share = I::LANES * bytes;
+    let next = rows.wrapping_add(I::LANES * stride + block * share);
+    for line in (0..share).step_by(64) {
+        isa.prefetch(next.wrapping_add(line));
     }
 }
 
@@ -126,6 +142,7 @@ impl<I: Isa, C: SuperCodec> Tile for SuperTile<I, C> {
     #[inline(always)]
     unsafe fn unpack(self, rows: *const u8, stride: usize, width: usize, panel: *mut u8) {
         for block in 0..width / 256 {
+            ahead(self.isa, rows, stride, block, C::BYTES);
             let start = panel.add(block * SuperPanel::bytes::<I, C>());
             C::unpack(self.isa, rows.add(block * C::BYTES), stride, SuperPanel { start });
         }
@@ -202,7 +219,9 @@ impl<I: Isa, C: BlockCodec> Tile for BlockTile<I, C> {
     unsafe fn unpack(self, rows: *const u8, stride: usize, width: usize, panel: *mut u8) {
         let isa = self.isa;
         for block in 0..width / 32 {
-            let (from, to) = (rows.add(block * C::BYTES), panel.add(block * C::CODES.panel_bytes::<I>()));
+            ahead(isa, rows, stride, block, C::BYTES);
+            let (from, to) =
+                (rows.add(block * C::BYTES), panel.add(block * C::CODES.panel_bytes::<I>()));
             C::unpack(isa, from, stride, to);
             let factors = to.add(C::CODES.code_bytes::<I>()).cast::<f32>();
             isa.fstore(factors, isa.half_rows(from, stride));
@@ -233,12 +252,17 @@ impl<I: Isa, C: BlockCodec> Tile for BlockTile<I, C> {
                     isa.signed_dot::<N>(codes, at)
                 }
                 Codes::Unsigned { offset } => {
-                    let at = std::array::from_fn(|n| acts.codes(first + n, 32 * block).cast_const());
+                    let at =
+                        std::array::from_fn(|n| acts.codes(first + n, 32 * block).cast_const());
                     let mut sums = [isa.splat(0); N];
                     isa.sub_dot::<N>(&mut sums, codes, at, one, 8, 8);
                     std::array::from_fn(|n| {
                         let off = offset * i32::from(*acts.sums32(first + n, block));
-                        if offset == 0 { sums[n] } else { isa.sub_i32(sums[n], isa.splat(off as u32)) }
+                        if offset == 0 {
+                            sums[n]
+                        } else {
+                            isa.sub_i32(sums[n], isa.splat(off as u32))
+                        }
                     })
                 }
             };

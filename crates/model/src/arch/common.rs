@@ -24,7 +24,11 @@ impl Common {
     pub fn read(h: &Header) -> Result<Self, ModelError> {
         let common = Self::latent(h)?;
         if common.head_dim == 0 || common.head_dim % 2 != 0 || common.head_dim > 1024 {
-            return Err(h.bad("attention.key_length", common.head_dim, "an even number up to 1024"));
+            return Err(h.bad(
+                "attention.key_length",
+                common.head_dim,
+                "an even number up to 1024",
+            ));
         }
         let value_dim = h.size_or("attention.value_length", common.head_dim)?;
         if value_dim != common.head_dim {
@@ -52,7 +56,11 @@ impl Common {
             return Err(h.bad("block_count", common.layers, "at most 1024"));
         }
         if !common.heads.is_multiple_of(common.kv_heads) {
-            return Err(h.bad("attention.head_count_kv", common.kv_heads, "a divisor of head_count"));
+            return Err(h.bad(
+                "attention.head_count_kv",
+                common.kv_heads,
+                "a divisor of head_count",
+            ));
         }
         if common.rope_base < 1.0 {
             return Err(h.bad("rope.freq_base", common.rope_base, "at least 1"));
@@ -64,7 +72,11 @@ impl Common {
     pub fn rope(&self, h: &Header, pairs: RopePairs) -> Result<Rope, ModelError> {
         let dims = h.size_or("rope.dimension_count", self.head_dim)?;
         if dims > self.head_dim || dims % 2 != 0 {
-            return Err(h.bad("rope.dimension_count", dims, "an even number up to the head's width"));
+            return Err(h.bad(
+                "rope.dimension_count",
+                dims,
+                "an even number up to the head's width",
+            ));
         }
         Ok(Rope::new(pairs, dims, self.rope_base, h.rope_scaling()?))
     }
@@ -92,7 +104,12 @@ impl Common {
     }
 
     /// A pre-norm block with the mixer that `mixer` builds and a SiLU-gated feed-forward.
-    pub fn block(&self, t: &mut Tensors, layer: u32, mixer: impl FnOnce(&mut Tensors) -> Gqa) -> Block {
+    pub fn block(
+        &self,
+        t: &mut Tensors,
+        layer: u32,
+        mixer: impl FnOnce(&mut Tensors) -> Gqa,
+    ) -> Block {
         Block {
             attn_norm: t.norm(layer, "attn_norm", self.width, self.eps),
             mixer: Mixer::Gqa(mixer(t)),
@@ -129,7 +146,12 @@ impl Common {
             blocks,
             norm: Norm { weight, width: self.width, eps: self.eps },
             head: Head {
-                linear: Linear { weight: output, bias: None, input: self.width, output: self.vocab },
+                linear: Linear {
+                    weight: output,
+                    bias: None,
+                    input: self.width,
+                    output: self.vocab,
+                },
                 softcap: None,
             },
             ropes,

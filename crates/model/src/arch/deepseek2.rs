@@ -47,9 +47,14 @@ impl Dims {
     fn read(h: &Header) -> Result<Self, ModelError> {
         let rope_dim = h.size("rope.dimension_count")?;
         let key = h.size_or("attention.key_length_mla", h.size("attention.key_length")?)?;
-        let value_dim = h.size_or("attention.value_length_mla", h.size("attention.value_length")?)?;
+        let value_dim =
+            h.size_or("attention.value_length_mla", h.size("attention.value_length")?)?;
         if key <= rope_dim || rope_dim % 2 != 0 {
-            return Err(h.bad("rope.dimension_count", rope_dim, "an even number below the key length"));
+            return Err(h.bad(
+                "rope.dimension_count",
+                rope_dim,
+                "an even number below the key length",
+            ));
         }
         Ok(Dims {
             q_rank: h.opt_u32("attention.q_lora_rank")?.filter(|&rank| rank > 0),
@@ -110,7 +115,13 @@ fn routing(h: &Header) -> Result<Routing, ModelError> {
     })
 }
 
-fn moe(h: &Header, c: &Common, t: &mut Tensors, i: u32, routing: Routing) -> Result<Moe, ModelError> {
+fn moe(
+    h: &Header,
+    c: &Common,
+    t: &mut Tensors,
+    i: u32,
+    routing: Routing,
+) -> Result<Moe, ModelError> {
     let (experts, used) = (h.size("expert_count")?, h.size("expert_used_count")?);
     let ffn = h.size("expert_feed_forward_length")?;
     let shared = h.opt_u32("expert_shared_count")?.unwrap_or(0) * ffn;
