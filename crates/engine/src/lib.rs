@@ -1,4 +1,25 @@
-//! hob-engine
+//! Runs models: sequences, KV bookkeeping, scheduling, sampling. It owns time and knows neither HTTP nor terminals;
+//! limits come in from its caller, and of all tensors it reads only logits.
+//!
+//! [`Runner`] steps a loaded model by hand; [`Engine`] serves many requests at once on one thread: [`pages`] says
+//! which KV page belongs to whom, [`schedule`] which rows come next, [`sample`] which token follows.
+
+mod engine;
+mod error;
+mod fault;
 pub mod pages;
+mod request;
+mod runner;
 pub mod sample;
 pub mod schedule;
+mod sequence;
+mod stop;
+mod worker;
+
+pub use engine::{Engine, EngineConfig, Status};
+pub use error::EngineError;
+pub use request::{
+    Cancel, Done, Event, Failure, Finish, MAX_STOP_BYTES, MAX_STOPS, Request, Sink, Stream, Timings,
+};
+pub use runner::{LoadOptions, Runner};
+pub use sample::{Dry, Logprobs, Mirostat, SampleOptions};

@@ -46,6 +46,8 @@ pub struct State {
 pub struct Budget {
     /// Rows of a step, at least 1.
     pub rows: usize,
+    /// Rows of a step while a sequence decodes (its next token waits for all of them), from 1 to `rows`.
+    pub mixed_rows: usize,
     /// Sequences running at once, at least 1.
     pub sequences: usize,
 }
@@ -85,12 +87,14 @@ pub fn schedule(state: &State, budget: &Budget) -> Step {
         served: state.now,
     });
     let mut order: Vec<Running> = state.running.iter().copied().chain(fresh).collect();
-    if order.len() > budget.rows {
+    let decoding = order.iter().any(|r| r.known - r.computed == 1);
+    let rows = if decoding { budget.mixed_rows.min(budget.rows) } else { budget.rows };
+    if order.len() > rows {
         order.sort_by_key(|r| r.served);
-        order.truncate(budget.rows);
+        order.truncate(rows);
     }
     order.sort_by_key(|r| r.known - r.computed > 1);
-    let rows = share(&order, budget.rows);
+    let rows = share(&order, rows);
     let chunks = order.iter().zip(rows).map(|(r, rows)| Chunk {
         id: r.id,
         start: r.computed,
@@ -156,8 +160,17 @@ mod tests {
             ],
             ..State::default()
         };
-        let step = schedule(&state, &Budget { rows: 105, sequences: 8 });
+        let step = schedule(&state, &Budget { rows: 105, mixed_rows: 105, sequences: 8 });
         assert_eq!(rows(&step), [(2, 1, true), (1, 50, false), (3, 4, true), (4, 50, false)]);
+    }
+
+    #[test]
+    fn a_decoding_sequence_does_not_wait_for_a_long_prefill() {
+        let mut state = State { running: vec![running(1, 0, 1000)], ..State::default() };
+        let budget = Budget { rows: 512, mixed_rows: 64, sequences: 8 };
+        assert_eq!(rows(&schedule(&state, &budget)), [(1, 512, false)]);
+        state.running.push(running(2, 50, 51));
+        assert_eq!(rows(&schedule(&state, &budget)), [(2, 1, true), (1, 63, false)]);
     }
 
     #[test]
@@ -166,7 +179,7 @@ mod tests {
             State { running: (0..5).map(|id| running(id, 9, 10)).collect(), ..State::default() };
         state.running[0].served = 3;
         state.running[3].served = 2;
-        let step = schedule(&state, &Budget { rows: 3, sequences: 8 });
+        let step = schedule(&state, &Budget { rows: 3, mixed_rows: 3, sequences: 8 });
         assert_eq!(rows(&step), [(1, 1, true), (2, 1, true), (4, 1, true)]);
     }
 
@@ -178,7 +191,7 @@ mod tests {
             available: 10,
             ..State::default()
         };
-        let budget = Budget { rows: 16, sequences: 8 };
+        let budget = Budget { rows: 16, mixed_rows: 16, sequences: 8 };
         let step = schedule(&state, &budget);
         assert_eq!((step.admitted, rows(&step)), (1, vec![(1, 6, true)]));
         assert_eq!(step.chunks[0].start, 64);
@@ -200,10 +213,11 @@ mod tests {
         /// Runs plans until all invented requests are done: budgets hold, order holds, nobody starves.
         #[test]
         fn every_request_ends_in_time(
-            seed in any::<u64>(), rows in 1usize..40, sequences in 1usize..12, total in 8usize..64,
+            seed in any::<u64>(), rows in 1usize..40, mixed in 1usize..40, sequences in 1usize..12, total in 8usize..64,
         ) {
             let mut rng = Rng::new(seed);
-            let budget = Budget { rows, sequences };
+            let mixed_rows = mixed.min(rows);
+            let budget = Budget { rows, mixed_rows, sequences };
             let requests = 1 + rng.below(30) as u64;
             let mut queue: Vec<(Waiting, usize)> = (0..requests).map(|id| {
                 let prompt = 1 + rng.below(200);
@@ -248,7 +262,7 @@ mod tests {
                         job.left -= 1;
                     }
                 }
-                let patience = jobs.len().div_ceil(rows) as u64 + 1;
+                let patience = jobs.len().div_ceil(mixed_rows) as u64 + 1;
                 for job in &jobs {
                     prop_assert!(now - job.r.served <= patience, "{} starves", job.r.id);
                 }

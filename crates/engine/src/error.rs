@@ -1,0 +1,62 @@
+//! Everything that can go wrong before a request runs; what can go wrong while it runs is a `Failure`, which is sent
+//! to every request it concerns. Statuses of HTTP are the server's.
+
+use hob_cpu::CpuError;
+use hob_model::{BatchError, ModelError, OpsError};
+
+use crate::sample::OptionError;
+
+/// Why a model cannot be loaded, stepped, or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The file holds no model that runs here.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The processor's backend cannot take it.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// The device failed in a step.
+    #[error(transparent)]
+    Device(#[from] OpsError),
+    /// A span that cannot be run.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// A number above what the backend was built for, or the vocabulary has.
+    #[error("{what} is {found}, but must be {expected}")]
+    Range {
+        /// What is out of range.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// The range, in words.
+        expected: String,
+    },
+    /// A prompt without tokens.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// A prompt that leaves no room for an answer.
+    #[error(
+        "the prompt has {tokens} tokens, but the context holds {context} and one must be left for the answer"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// A sampling option out of its range.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// Too many requests wait already.
+    #[error("{limit} requests are waiting already")]
+    Busy {
+        /// Most that may wait.
+        limit: usize,
+    },
+    /// The engine does not run any more.
+    #[error("the engine has stopped: {0}")]
+    Stopped(String),
+    /// The operating system refused the worker thread.
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}

@@ -1,0 +1,137 @@
+//! One loaded model, stepped by hand: evaluation, measurement and the engine's worker all use this. The backend is
+//! chosen once, at load, and hidden behind one dynamic call per step. No sequences, no pages: callers bring both.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hob_cpu::CpuOps;
+use hob_gguf::Gguf;
+use hob_model::{Batch, Limits, Model, Ops, Scratch, bind, describe, forward, head};
+
+use crate::EngineError;
+
+/// How a model is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Threads of the processor; 0 for one per core.
+    pub threads: usize,
+    /// What the backend allocates for.
+    pub limits: Limits,
+}
+
+/// A loaded model.
+pub struct Runner {
+    model: Model,
+    limits: Limits,
+    backend: Box<dyn Backend>,
+    /// Rows whose logits the last step can give.
+    outputs: usize,
+}
+
+impl Runner {
+    /// Loads a model for the processor.
+    ///
+    /// # Errors
+    /// When the file describes no model that can run, or memory or threads are not there.
+    pub fn load(gguf: Arc<Gguf>, options: &LoadOptions) -> Result<Self, EngineError> {
+        let model = describe(&gguf)?;
+        let bound = bind(model.arch, &model.weights, &gguf)?;
+        let ops = CpuOps::load(&model, gguf, &bound, &options.limits, options.threads)?;
+        Self::with_ops(model, options.limits, ops)
+    }
+
+    /// A model on a device of the caller's, already loaded for the same limits.
+    ///
+    /// # Errors
+    /// When a part of the model has no data flow yet.
+    pub fn with_ops<O: Ops + Send + 'static>(
+        model: Model,
+        limits: Limits,
+        mut ops: O,
+    ) -> Result<Self, EngineError> {
+        for (what, found) in
+            [("rows", limits.rows), ("logits", limits.logits), ("pages", limits.pages)]
+        {
+            if found == 0 {
+                return Err(EngineError::Range { what, found, expected: "at least 1".to_owned() });
+            }
+        }
+        let scratch = Scratch::new(&model, &limits, &mut ops)?;
+        Ok(Runner { model, limits, backend: Box::new(Device { scratch, ops }), outputs: 0 })
+    }
+
+    /// The model's description.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What the backend was built for.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Computes a batch: keys and values go to its pages, and [`Runner::logits`] can be asked for its outputs.
+    ///
+    /// # Errors
+    /// When the batch exceeds the limits or the vocabulary, or the device fails.
+    pub fn step(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        self.outputs = 0;
+        self.check(batch)?;
+        self.backend.step(&self.model, batch)?;
+        self.outputs = batch.outputs().len();
+        Ok(())
+    }
+
+    /// Logits of a range of the last batch's outputs, `vocab` per row; at most `limits().logits` rows.
+    ///
+    /// # Errors
+    /// When the range exceeds the outputs or the limit, or the device fails.
+    pub fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], EngineError> {
+        let count = rows.len();
+        within("the last output", rows.end, self.outputs)?;
+        within("rows of logits", count, self.limits.logits)?;
+        match count {
+            0 => Ok(&[]),
+            _ => self.backend.logits(&self.model, rows),
+        }
+    }
+
+    fn check(&self, batch: &Batch) -> Result<(), EngineError> {
+        let largest = |ids: &[u32]| ids.iter().max().map_or(0, |&id| id as usize + 1);
+        within("rows of a step", batch.rows(), self.limits.rows)?;
+        within("a token, plus one,", largest(batch.tokens()), self.model.vocab as usize)?;
+        let pages = batch.spans().iter().map(|span| largest(batch.pages(span))).max();
+        within("a page, plus one,", pages.unwrap_or(0), self.limits.pages)
+    }
+}
+
+fn within(what: &'static str, found: usize, limit: usize) -> Result<(), EngineError> {
+    match found <= limit {
+        true => Ok(()),
+        false => Err(EngineError::Range { what, found, expected: format!("at most {limit}") }),
+    }
+}
+
+/// A device with its buffers; one implementation, for any `Ops`.
+trait Backend: Send {
+    fn step(&mut self, model: &Model, batch: &Batch) -> Result<(), EngineError>;
+    fn logits(&mut self, model: &Model, rows: Range<usize>) -> Result<&[f32], EngineError>;
+}
+
+struct Device<O> {
+    scratch: Scratch,
+    ops: O,
+}
+
+impl<O: Ops + Send> Backend for Device<O> {
+    fn step(&mut self, model: &Model, batch: &Batch) -> Result<(), EngineError> {
+        if batch.rows() > 0 {
+            forward(model, &self.scratch, batch, &mut self.ops);
+        }
+        Ok(())
+    }
+
+    fn logits(&mut self, model: &Model, rows: Range<usize>) -> Result<&[f32], EngineError> {
+        Ok(head(model, &self.scratch, rows, &mut self.ops)?)
+    }
+}

@@ -1,0 +1,188 @@
+//! One running request: its tokens, pages, sampler and text. It turns logits into events and knows when to end; what
+//! is computed when is the worker's business.
+
+use std::time::Instant;
+
+use hob_text::{Detokenizer, Tokenizer};
+
+use crate::pages::Table;
+use crate::request::{Done, Event, Failure, Finish, Listener, Request, Timings};
+use crate::sample::{SampleError, Sampler, Scratch};
+use crate::schedule::Running;
+use crate::stop::Stops;
+
+/// A request in the queue: checked, and with its greatest length known.
+pub(crate) struct Job {
+    pub(crate) id: u64,
+    pub(crate) request: Request,
+    pub(crate) seed: u64,
+    /// Tokens, prompt included, at which it ends.
+    pub(crate) limit: usize,
+    pub(crate) listener: Listener,
+    pub(crate) submitted: Instant,
+}
+
+impl Job {
+    /// Positions whose keys and values it needs at most: the last token's are never computed.
+    pub(crate) fn positions(&self) -> usize {
+        self.request.prompt.len().max(self.limit - 1)
+    }
+
+    /// Ends a request that never ran.
+    pub(crate) fn end(mut self, event: impl FnOnce(Done) -> Event) {
+        let done = Done {
+            finish: Finish::Cancelled,
+            text: String::new(),
+            prompt_tokens: self.request.prompt.len(),
+            cached_tokens: 0,
+            generated_tokens: 0,
+            timings: Timings {
+                queue: self.submitted.elapsed().as_secs_f64(),
+                ..Timings::default()
+            },
+        };
+        self.listener.tell(event(done));
+    }
+}
+
+/// How a sequence ends.
+pub(crate) enum End {
+    Finished(Finish),
+    Failed(Failure),
+}
+
+/// A running request.
+pub(crate) struct Sequence<'t> {
+    pub(crate) id: u64,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) computed: usize,
+    pub(crate) served: u64,
+    pub(crate) table: Table,
+    pub(crate) end: Option<End>,
+    prompt: usize,
+    cached: usize,
+    limit: usize,
+    sampler: Sampler,
+    detokenizer: Detokenizer<'t>,
+    stops: Stops,
+    listener: Listener,
+    submitted: Instant,
+    admitted: Instant,
+    first: Option<Instant>,
+}
+
+impl<'t> Sequence<'t> {
+    /// Starts a job on its pages and says so.
+    pub(crate) fn start(job: Job, table: Table, tokenizer: &'t Tokenizer, now: u64) -> Self {
+        let Request { prompt, sample, stop, show_special, .. } = job.request;
+        let cached = table.cached();
+        let mut sequence = Sequence {
+            id: job.id,
+            prompt: prompt.len(),
+            tokens: prompt,
+            computed: cached,
+            served: now,
+            cached,
+            table,
+            end: None,
+            limit: job.limit,
+            sampler: Sampler::new(sample, job.seed),
+            detokenizer: tokenizer.detokenizer().with_special(show_special),
+            stops: Stops::new(stop),
+            listener: job.listener,
+            submitted: job.submitted,
+            admitted: Instant::now(),
+            first: None,
+        };
+        sequence.listener.tell(Event::Started {
+            prompt_tokens: sequence.prompt,
+            cached_tokens: cached,
+            seed: job.seed,
+        });
+        sequence
+    }
+
+    /// The scheduler's view.
+    pub(crate) fn running(&self) -> Running {
+        Running {
+            id: self.id,
+            computed: self.computed,
+            known: self.tokens.len(),
+            served: self.served,
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.listener.is_cancelled()
+    }
+
+    /// Chooses the next token from the logits of the last, and tells.
+    pub(crate) fn advance(&mut self, logits: &[f32], eog: &[u32], scratch: &mut Scratch) {
+        self.first.get_or_insert_with(Instant::now);
+        self.end = match self.tokens.len() < self.limit {
+            true => {
+                self.choose(logits, eog, scratch).unwrap_or_else(|e| Some(End::Failed(e.into())))
+            }
+            false => Some(End::Finished(Finish::Length)),
+        };
+    }
+
+    fn choose(
+        &mut self,
+        logits: &[f32],
+        eog: &[u32],
+        scratch: &mut Scratch,
+    ) -> Result<Option<End>, SampleError> {
+        let choice = self.sampler.sample(logits, &self.tokens, scratch)?;
+        self.tokens.push(choice.token);
+        if eog.contains(&choice.token) {
+            return Ok(Some(End::Finished(Finish::Stop)));
+        }
+        let (text, stop) = self.stops.push(self.detokenizer.push(choice.token));
+        self.listener.tell(Event::Token { id: choice.token, text, logprobs: choice.logprobs });
+        let finish = match stop {
+            Some(stop) => Some(Finish::StopString(stop)),
+            None => (self.tokens.len() >= self.limit).then_some(Finish::Length),
+        };
+        Ok(finish.map(End::Finished))
+    }
+
+    /// Says how it ended and gives its pages back.
+    pub(crate) fn close(mut self, end: End) -> Table {
+        let event = match end {
+            End::Failed(failure) => Event::Failed(failure),
+            End::Finished(finish) => Event::Done(Done {
+                finish,
+                text: self.rest(finish),
+                prompt_tokens: self.prompt,
+                cached_tokens: self.cached,
+                generated_tokens: self.tokens.len() - self.prompt,
+                timings: self.timings(),
+            }),
+        };
+        self.listener.tell(event);
+        self.table
+    }
+
+    /// Text that was held back and belongs to the answer after all.
+    fn rest(&mut self, finish: Finish) -> String {
+        if !matches!(finish, Finish::Stop | Finish::Length) {
+            return String::new();
+        }
+        let (mut text, stop) = self.stops.push(&self.detokenizer.clone().finish());
+        if stop.is_none() {
+            text += self.stops.held();
+        }
+        text
+    }
+
+    fn timings(&self) -> Timings {
+        let now = Instant::now();
+        let first = self.first.unwrap_or(now);
+        Timings {
+            queue: (self.admitted - self.submitted).as_secs_f64(),
+            prefill: (first - self.admitted).as_secs_f64(),
+            decode: (now - first).as_secs_f64(),
+        }
+    }
+}

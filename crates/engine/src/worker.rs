@@ -1,0 +1,236 @@
+//! The engine's thread: takes requests, plans a step, computes it, turns logits into events. All state is here and
+//! nothing is locked. A panic or a failing device ends the requests that ran and empties the cache; the queue survives.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use hob_model::{Batch, Output};
+use hob_text::Tokenizer;
+
+use crate::Runner;
+use crate::engine::Shared;
+use crate::fault::{contained, tried};
+use crate::pages::Pages;
+use crate::request::{Event, Failure, Finish};
+use crate::sample::Scratch;
+use crate::schedule::{Budget, Chunk, State, Step, Waiting, schedule};
+use crate::sequence::{End, Job, Sequence};
+
+/// Failed steps in a row after which the device counts as lost.
+const MAX_FAULTS: u32 = 3;
+
+pub(crate) struct Worker<'t> {
+    runner: Runner,
+    tokenizer: &'t Tokenizer,
+    budget: Budget,
+    inbox: Receiver<Job>,
+    shared: Arc<Shared>,
+    pages: Pages,
+    waiting: VecDeque<Job>,
+    running: Vec<Sequence<'t>>,
+    batch: Batch,
+    scratch: Scratch,
+    now: u64,
+    faults: u32,
+}
+
+impl<'t> Worker<'t> {
+    pub(crate) fn new(
+        runner: Runner,
+        tokenizer: &'t Tokenizer,
+        budget: Budget,
+        inbox: Receiver<Job>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Worker {
+            pages: Pages::new(runner.limits().pages),
+            runner,
+            tokenizer,
+            budget,
+            inbox,
+            shared,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            batch: Batch::new(),
+            scratch: Scratch::default(),
+            now: 0,
+            faults: 0,
+        }
+    }
+
+    /// Works until the engine is dropped or its device is lost, then ends what is left.
+    pub(crate) fn run(mut self) {
+        while self.faults < MAX_FAULTS && self.receive() {
+            self.turn();
+        }
+        if self.faults == MAX_FAULTS {
+            self.shared.declare_lost();
+        }
+        self.fail_running(&Failure::Stopped);
+        let queued = self.inbox.try_iter();
+        for job in self.waiting.drain(..).chain(queued) {
+            job.end(|_| Event::Failed(Failure::Stopped));
+        }
+        self.report();
+    }
+
+    /// Takes what is in the inbox; waits there when there is nothing else to do. False when the engine was dropped.
+    fn receive(&mut self) -> bool {
+        if self.running.is_empty() && self.waiting.is_empty() {
+            match self.inbox.recv() {
+                Ok(job) => self.waiting.push_back(job),
+                Err(_) => return false,
+            }
+        }
+        loop {
+            match self.inbox.try_recv() {
+                Ok(job) => self.waiting.push_back(job),
+                Err(TryRecvError::Empty) => return !self.shared.closing.load(Ordering::Relaxed),
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// One step: plan, compute, choose, end.
+    fn turn(&mut self) {
+        self.now += 1;
+        self.drop_cancelled();
+        let step = schedule(&self.state(), &self.budget);
+        self.admit(&step);
+        match self.compute(&step.chunks).and_then(|()| self.choose(&step.chunks)) {
+            Ok(()) => self.faults = 0,
+            Err(fault) => self.recover(fault),
+        }
+        self.close_ended();
+        self.report();
+    }
+
+    fn drop_cancelled(&mut self) {
+        for sequence in self.running.iter_mut().filter(|s| s.is_cancelled()) {
+            sequence.end = Some(End::Finished(Finish::Cancelled));
+        }
+        self.close_ended();
+        let cancelled: VecDeque<Job>;
+        (cancelled, self.waiting) =
+            self.waiting.drain(..).partition(|job| job.listener.is_cancelled());
+        self.shared.waiting.fetch_sub(cancelled.len(), Ordering::Relaxed);
+        cancelled.into_iter().for_each(|job| job.end(Event::Done));
+    }
+
+    /// The scheduler's view. Requests that cannot be admitted in this step whatever happens are left out.
+    fn state(&self) -> State {
+        let slots = self.budget.sequences.saturating_sub(self.running.len());
+        let waiting = self.waiting.iter().take(slots).map(|job| {
+            let quote = self.pages.quote(&job.request.prompt, job.positions());
+            Waiting {
+                id: job.id,
+                cached: quote.cached,
+                prompt: job.request.prompt.len(),
+                pages: quote.pages,
+            }
+        });
+        State {
+            running: self.running.iter().map(Sequence::running).collect(),
+            waiting: waiting.collect(),
+            available: self.pages.available(),
+            now: self.now,
+        }
+    }
+
+    fn admit(&mut self, step: &Step) {
+        for _ in 0..step.admitted {
+            let Some(job) = self.waiting.pop_front() else { return };
+            let Some(table) = self.pages.admit(&job.request.prompt, job.positions()) else {
+                return self.waiting.push_front(job);
+            };
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.running.push(Sequence::start(job, table, self.tokenizer, self.now));
+        }
+    }
+
+    /// Runs the planned rows and notes their progress.
+    fn compute(&mut self, chunks: &[Chunk]) -> Result<(), String> {
+        let Self { runner, pages, running, batch, now, .. } = self;
+        batch.clear();
+        for c in chunks {
+            let sequence = find(running, c.id)?;
+            let end = c.start + c.rows;
+            if !pages.cover(&mut sequence.table, end) {
+                return Err(format!("no page for position {end} of request {}", c.id));
+            }
+            let output = if c.last { Output::Last } else { Output::None };
+            let rows = &sequence.tokens[c.start..end];
+            let pushed = batch.push(rows, c.start as u32, sequence.table.pages(), output);
+            pushed.map_err(|error| error.to_string())?;
+        }
+        tried(|| runner.step(batch))?;
+        for c in chunks {
+            let sequence = find(running, c.id)?;
+            sequence.computed = c.start + c.rows;
+            sequence.served = *now;
+            pages.publish(&mut sequence.table, &sequence.tokens[..sequence.computed]);
+        }
+        Ok(())
+    }
+
+    /// Chooses the next token of every sequence whose last known token was computed.
+    fn choose(&mut self, chunks: &[Chunk]) -> Result<(), String> {
+        let Self { runner, running, scratch, tokenizer, .. } = self;
+        let (vocab, most) = (runner.model().vocab as usize, runner.limits().logits);
+        let last: Vec<u64> = chunks.iter().filter(|c| c.last).map(|c| c.id).collect();
+        for (group, ids) in last.chunks(most).enumerate() {
+            let first = group * most;
+            let logits = tried(|| runner.logits(first..first + ids.len()))?;
+            for (id, logits) in ids.iter().zip(logits.chunks_exact(vocab)) {
+                let sequence = find(running, *id)?;
+                let eog = tokenizer.eog_tokens();
+                if let Err(fault) = contained(|| sequence.advance(logits, eog, scratch)) {
+                    sequence.end = Some(End::Failed(Failure::Step(fault)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn close_ended(&mut self) {
+        let mut i = 0;
+        while i < self.running.len() {
+            match self.running[i].end.take() {
+                None => i += 1,
+                Some(end) => {
+                    let sequence = self.running.remove(i);
+                    self.pages.release(sequence.close(end));
+                }
+            }
+        }
+    }
+
+    /// After a failed step nothing that the device holds can be trusted.
+    fn recover(&mut self, fault: String) {
+        self.faults += 1;
+        self.fail_running(&Failure::Step(fault));
+        self.pages = Pages::new(self.runner.limits().pages);
+    }
+
+    fn fail_running(&mut self, failure: &Failure) {
+        for sequence in self.running.drain(..) {
+            sequence.close(End::Failed(failure.clone()));
+        }
+    }
+
+    fn report(&self) {
+        let store = |to: &std::sync::atomic::AtomicUsize, n| to.store(n, Ordering::Relaxed);
+        store(&self.shared.running, self.running.len());
+        store(&self.shared.available, self.pages.available());
+        store(&self.shared.cached, self.pages.cached());
+    }
+}
+
+fn find<'a, 't>(running: &'a mut [Sequence<'t>], id: u64) -> Result<&'a mut Sequence<'t>, String> {
+    running
+        .iter_mut()
+        .find(|s| s.id == id)
+        .ok_or_else(|| format!("request {id} is planned but does not run"))
+}
