@@ -131,7 +131,10 @@ unsafe impl Isa for Avx2 {
             let first = group * depth;
             let codes_at = |step: usize| self.load(codes.add(32 * step));
             let w = codes_at(first);
-            let mut narrow = acts.map(|a| _mm256_maddubs_epi16(w, dword(a, first)));
+            let mut narrow = [w; N];
+            for n in 0..N {
+                narrow[n] = _mm256_maddubs_epi16(w, dword(acts[n], first));
+            }
             for step in first + 1..first + depth {
                 let w = codes_at(step);
                 for n in 0..N {
@@ -159,6 +162,42 @@ unsafe impl Isa for Avx2 {
             }
         }
         sums
+    }
+    #[inline(always)]
+    unsafe fn quad_dot(
+        self,
+        sum: __m256i,
+        codes: [__m256i; 4],
+        acts: *const i8,
+        scale: __m256i,
+        depth: usize,
+    ) -> __m256i {
+        let products = [
+            _mm256_maddubs_epi16(codes[0], dword(acts, 0)),
+            _mm256_maddubs_epi16(codes[1], dword(acts, 1)),
+            _mm256_maddubs_epi16(codes[2], dword(acts, 2)),
+            _mm256_maddubs_epi16(codes[3], dword(acts, 3)),
+        ];
+        let low = _mm256_add_epi16(products[0], products[1]);
+        let high = _mm256_add_epi16(products[2], products[3]);
+        if depth >= 4 {
+            let narrow = _mm256_add_epi16(low, high);
+            return _mm256_add_epi32(sum, _mm256_madd_epi16(narrow, scale));
+        }
+        let low = _mm256_madd_epi16(low, scale);
+        _mm256_add_epi32(sum, _mm256_add_epi32(low, _mm256_madd_epi16(high, scale)))
+    }
+    #[inline(always)]
+    unsafe fn signed_quad(self, sum: __m256i, codes: [__m256i; 4], acts: *const i8) -> __m256i {
+        // |w| * (a with the sign of w): fits in i16 even for w = -128, as |a| <= 127.
+        let ones = _mm256_set1_epi16(1);
+        let mut sum = sum;
+        for t in 0..4 {
+            let signed = _mm256_sign_epi8(dword(acts, t), codes[t]);
+            let product = _mm256_maddubs_epi16(_mm256_abs_epi8(codes[t]), signed);
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(product, ones));
+        }
+        sum
     }
     #[inline(always)]
     unsafe fn store_signed(self, block: *mut u8, half: usize, v: [__m256i; 4]) {

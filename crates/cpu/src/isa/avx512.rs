@@ -150,7 +150,10 @@ unsafe impl Isa for Avx512 {
         acts: [SignedActs; N],
     ) -> [__m512i; N] {
         // Codes carry an offset of 128, taken back with the activations' sum.
-        let mut sums = acts.map(|a| _mm512_set1_epi32(-128 * a.sum));
+        let mut sums = [_mm512_setzero_si512(); N];
+        for n in 0..N {
+            sums[n] = _mm512_set1_epi32(-128 * acts[n].sum);
+        }
         for step in 0..8 {
             let w = self.load(codes.add(64 * step));
             for n in 0..N {
@@ -158,6 +161,33 @@ unsafe impl Isa for Avx512 {
             }
         }
         sums
+    }
+    #[inline(always)]
+    unsafe fn quad_dot(
+        self,
+        sum: __m512i,
+        codes: [__m512i; 4],
+        acts: *const i8,
+        scale: __m512i,
+        _depth: usize,
+    ) -> __m512i {
+        let mut dot = _mm512_setzero_si512();
+        for t in 0..4 {
+            dot = _mm512_dpbusd_epi32(dot, codes[t], dword(acts, t));
+        }
+        _mm512_add_epi32(sum, _mm512_mullo_epi32(dot, scale))
+    }
+    #[inline(always)]
+    unsafe fn signed_quad(self, sum: __m512i, codes: [__m512i; 4], acts: *const i8) -> __m512i {
+        // w = |w| with its sign moved to the activation, where a mask negates it.
+        let mut sum = sum;
+        for t in 0..4 {
+            let a = dword(acts, t);
+            let negative = _mm512_movepi8_mask(codes[t]);
+            let a = _mm512_mask_sub_epi8(a, negative, _mm512_setzero_si512(), a);
+            sum = _mm512_dpbusd_epi32(sum, _mm512_abs_epi8(codes[t]), a);
+        }
+        sum
     }
     #[inline(always)]
     unsafe fn store_signed(self, block: *mut u8, half: usize, v: [__m512i; 4]) {

@@ -74,6 +74,17 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     const SIGNED_BYTES: usize;
     /// Whether [`SignedActs::wide`] is read.
     const WIDE: bool;
+    /// `sum + scale * (codes . acts)` for four dwords of codes in registers; limits as [`Isa::sub_dot`].
+    unsafe fn quad_dot(
+        self,
+        sum: Self::V,
+        codes: [Self::V; 4],
+        acts: *const i8,
+        scale: Self::V,
+        depth: usize,
+    ) -> Self::V;
+    /// `sum + codes . acts` for 16 signed bytes in registers.
+    unsafe fn signed_quad(self, sum: Self::V, codes: [Self::V; 4], acts: *const i8) -> Self::V;
     /// Writes four vectors of signed bytes (16 weights per row) for [`Isa::signed_dot`]; half 0 or 1 of a block.
     unsafe fn store_signed(self, block: *mut u8, half: usize, v: [Self::V; 4]);
 

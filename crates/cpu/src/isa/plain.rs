@@ -92,6 +92,23 @@ unsafe impl Isa for Plain {
             (0..32).map(dot).sum::<i32>() as u32
         })
     }
+    unsafe fn quad_dot(
+        self,
+        sum: u32,
+        codes: [u32; 4],
+        acts: *const i8,
+        scale: u32,
+        _depth: usize,
+    ) -> u32 {
+        let bytes = codes.as_ptr().cast::<u8>();
+        let dot: i32 = (0..16).map(|i| i32::from(*bytes.add(i)) * i32::from(*acts.add(i))).sum();
+        sum.wrapping_add((dot * scale as i32) as u32)
+    }
+    unsafe fn signed_quad(self, sum: u32, codes: [u32; 4], acts: *const i8) -> u32 {
+        let bytes = codes.as_ptr().cast::<i8>();
+        let dot: i32 = (0..16).map(|i| i32::from(*bytes.add(i)) * i32::from(*acts.add(i))).sum();
+        sum.wrapping_add(dot as u32)
+    }
     unsafe fn store_signed(self, block: *mut u8, half: usize, v: [u32; 4]) {
         for (t, v) in v.into_iter().enumerate() {
             self.store(block.add(16 * half + 4 * t), v);

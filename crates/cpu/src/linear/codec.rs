@@ -1,6 +1,7 @@
-//! How each block type becomes codes, scales and minima of a panel: one body per type for all instruction sets.
-//! Bytes of `LANES` rows are loaded transposed, so that unpacking is the same bit arithmetic as on a single row.
-//! Layouts: `hob_quant::blocks`. Types without a codec here go through the float kernels.
+//! How each block type becomes codes, scales and minima: one body per type for all instruction sets, and for both
+//! ways on from there (kept in a panel, or multiplied at once: see `tile`). Bytes of `LANES` rows are loaded
+//! transposed, so that unpacking is the same bit arithmetic as on a single row. Layouts: `hob_quant::blocks`.
+//! Types without a codec here go through the float kernels.
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use crate::isa::Isa;
@@ -16,55 +17,23 @@ pub trait SuperCodec: Copy + Send + Sync + 'static {
     /// The minima share the scale's factor, so both sums meet as integers; else they have a factor `dmin`.
     const ONE_FACTOR: bool;
 
-    /// Writes one super-block of `LANES` rows to a panel.
+    /// Unpacks one super-block of `LANES` rows: factors, scales and minima first, then codes.
     ///
     /// # Safety
-    /// `block + lane * stride` points to `BYTES` bytes for every lane; the panel has room.
-    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, panel: SuperPanel);
+    /// `block + lane * stride` points to `BYTES` bytes for every lane.
+    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, to: &mut impl SuperSink<I>);
 }
 
-/// One super-block of `LANES` rows, unpacked. In vectors of `LANES` dwords: 64 of codes, `SUBS` scales, `SUBS / 2`
-/// pairs of minima, `d`, `dmin`.
-#[derive(Clone, Copy)]
-pub struct SuperPanel {
-    pub(super) start: *mut u8,
-}
-
-impl SuperPanel {
-    /// Bytes of one super-block.
-    pub const fn bytes<I: Isa, C: SuperCodec>() -> usize {
-        4 * I::LANES * (64 + C::SUBS + C::SUBS / 2 + 2)
-    }
-    #[inline(always)]
-    unsafe fn vector<I: Isa>(self, index: usize) -> *mut u8 {
-        self.start.add(4 * I::LANES * index)
-    }
-    /// Codes of sub-block `sub`.
-    #[inline(always)]
-    pub unsafe fn codes<I: Isa, C: SuperCodec>(self, sub: usize) -> *mut u8 {
-        self.vector::<I>(sub * (64 / C::SUBS))
-    }
-    /// Scale of sub-block `sub`.
-    #[inline(always)]
-    pub unsafe fn scale<I: Isa>(self, sub: usize) -> *mut u8 {
-        self.vector::<I>(64 + sub)
-    }
-    /// Minima of sub-blocks `2 * pair` and `2 * pair + 1`.
-    #[inline(always)]
-    pub unsafe fn mins<I: Isa, C: SuperCodec>(self, pair: usize) -> *mut u8 {
-        self.vector::<I>(64 + C::SUBS + pair)
-    }
-    /// `d`, then `dmin`.
-    #[inline(always)]
-    pub unsafe fn factors<I: Isa, C: SuperCodec>(self) -> *mut f32 {
-        self.vector::<I>(64 + C::SUBS + C::SUBS / 2).cast()
-    }
-
-    /// Writes four dwords of each row of sub-block `sub`, from dword `step`.
-    #[inline(always)]
-    unsafe fn put<I: Isa, C: SuperCodec>(self, isa: I, sub: usize, step: usize, v: I::V) {
-        isa.store(self.codes::<I, C>(sub).add(4 * I::LANES * step), v);
-    }
+/// Takes the parts of a super-block.
+pub trait SuperSink<I: Isa> {
+    /// `d` and, for two-factor types, `dmin`.
+    unsafe fn factors(&mut self, d: I::F, dmin: I::F);
+    /// The scale of a sub-block, as signed dwords.
+    unsafe fn scale(&mut self, sub: usize, scale: I::V);
+    /// Minima of sub-blocks `2 * pair` and `2 * pair + 1`, as pairs of i16.
+    unsafe fn mins(&mut self, pair: usize, mins: I::V);
+    /// Four dwords of codes of a sub-block, from dword `step`.
+    unsafe fn codes(&mut self, sub: usize, step: usize, codes: [I::V; 4]);
 }
 
 /// The four bytes of each dword.
@@ -79,28 +48,65 @@ unsafe fn bytes<I: Isa>(isa: I, v: I::V) -> [I::V; 4] {
     ]
 }
 
+/// `codes | bits & mask`, vector by vector. (`array::map` with a closure may not be inlined; the closure would then
+/// lose its instruction set.)
+#[inline(always)]
+unsafe fn join<I: Isa>(isa: I, codes: [I::V; 4], bits: [I::V; 4], mask: u32) -> [I::V; 4] {
+    let mask = isa.splat(mask);
+    [
+        isa.or(codes[0], isa.and(bits[0], mask)),
+        isa.or(codes[1], isa.and(bits[1], mask)),
+        isa.or(codes[2], isa.and(bits[2], mask)),
+        isa.or(codes[3], isa.and(bits[3], mask)),
+    ]
+}
+
+#[inline(always)]
+unsafe fn shl<I: Isa, const N: i32>(isa: I, v: [I::V; 4]) -> [I::V; 4] {
+    [isa.shl::<N>(v[0]), isa.shl::<N>(v[1]), isa.shl::<N>(v[2]), isa.shl::<N>(v[3])]
+}
+
+#[inline(always)]
+unsafe fn shr<I: Isa, const N: i32>(isa: I, v: [I::V; 4]) -> [I::V; 4] {
+    [isa.shr::<N>(v[0]), isa.shr::<N>(v[1]), isa.shr::<N>(v[2]), isa.shr::<N>(v[3])]
+}
+
+#[inline(always)]
+unsafe fn and<I: Isa>(isa: I, v: [I::V; 4], mask: u32) -> [I::V; 4] {
+    let mask = isa.splat(mask);
+    [isa.and(v[0], mask), isa.and(v[1], mask), isa.and(v[2], mask), isa.and(v[3], mask)]
+}
+
+/// Low nibbles of each byte.
+#[inline(always)]
+unsafe fn low<I: Isa>(isa: I, v: [I::V; 4]) -> [I::V; 4] {
+    and(isa, v, 0x0f0f_0f0f)
+}
+
+/// High nibbles of each byte.
+#[inline(always)]
+unsafe fn high<I: Isa>(isa: I, v: [I::V; 4]) -> [I::V; 4] {
+    and(isa, shr::<I, 4>(isa, v), 0x0f0f_0f0f)
+}
+
 /// Six-bit scales and minima of Q4_K and Q5_K, and the two factors: the first 16 bytes of the block.
 #[inline(always)]
-unsafe fn k_head<I: Isa, C: SuperCodec>(
-    isa: I,
-    block: *const u8,
-    stride: usize,
-    panel: SuperPanel,
-) {
-    let [d, low, mid, high] = isa.load_rows(block, stride);
-    isa.fstore(panel.factors::<I, C>(), isa.half_low(d));
-    isa.fstore(panel.factors::<I, C>().add(I::LANES), isa.half_high(d));
-    let (six, four, two) = (isa.splat(0x3f3f_3f3f), isa.splat(0x0f0f_0f0f), isa.splat(0x3030_3030));
-    let top = |v: I::V| isa.and(isa.shr::<2>(v), two);
-    let scales = [isa.and(low, six), isa.or(isa.and(high, four), top(low))];
-    let mins = [isa.and(mid, six), isa.or(isa.and(isa.shr::<4>(high), four), top(mid))];
+unsafe fn k_head<I: Isa>(isa: I, block: *const u8, stride: usize, to: &mut impl SuperSink<I>) {
+    let [d, first, second, third] = isa.load_rows(block, stride);
+    to.factors(isa.half_low(d), isa.half_high(d));
+    let (six, four) = (isa.splat(0x3f3f_3f3f), isa.splat(0x0f0f_0f0f));
+    let two = isa.splat(0x3030_3030);
+    let (top_scales, top_mins) =
+        (isa.and(isa.shr::<2>(first), two), isa.and(isa.shr::<2>(second), two));
+    let scales = [isa.and(first, six), isa.or(isa.and(third, four), top_scales)];
+    let mins = [isa.and(second, six), isa.or(isa.and(isa.shr::<4>(third), four), top_mins)];
     for half in 0..2 {
         for (j, scale) in bytes(isa, scales[half]).into_iter().enumerate() {
-            isa.store(panel.scale::<I>(4 * half + j), isa.scale(scale));
+            to.scale(4 * half + j, scale);
         }
         let [a, b, c, d] = bytes(isa, mins[half]);
-        isa.store(panel.mins::<I, C>(2 * half), isa.or(a, isa.shl::<16>(b)));
-        isa.store(panel.mins::<I, C>(2 * half + 1), isa.or(c, isa.shl::<16>(d)));
+        to.mins(2 * half, isa.or(a, isa.shl::<16>(b)));
+        to.mins(2 * half + 1, isa.or(c, isa.shl::<16>(d)));
     }
 }
 
@@ -115,16 +121,13 @@ impl SuperCodec for Q4K {
     const ONE_FACTOR: bool = false;
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, panel: SuperPanel) {
-        k_head::<I, Self>(isa, block, stride, panel);
-        let nibble = isa.splat(0x0f0f_0f0f);
+    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, to: &mut impl SuperSink<I>) {
+        k_head(isa, block, stride, to);
         for part in 0..8 {
             let (sub, step) = (part / 2 * 2, part % 2 * 4);
             let q = isa.load_rows(block.add(16 + 16 * part), stride);
-            for (t, q) in q.into_iter().enumerate() {
-                panel.put::<I, Self>(isa, sub, step + t, isa.and(q, nibble));
-                panel.put::<I, Self>(isa, sub + 1, step + t, isa.and(isa.shr::<4>(q), nibble));
-            }
+            to.codes(sub, step, low(isa, q));
+            to.codes(sub + 1, step, high(isa, q));
         }
     }
 }
@@ -140,26 +143,18 @@ impl SuperCodec for Q5K {
     const ONE_FACTOR: bool = false;
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, panel: SuperPanel) {
-        k_head::<I, Self>(isa, block, stride, panel);
-        let (nibble, fifth) = (isa.splat(0x0f0f_0f0f), isa.splat(0x1010_1010));
+    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, to: &mut impl SuperSink<I>) {
+        k_head(isa, block, stride, to);
         for half in 0..2 {
-            let high = isa.load_rows(block.add(16 + 16 * half), stride);
+            // Bit j of a byte is the fifth bit of its weight in sub-block j: it moves down as the pairs go by.
+            let mut fifths = isa.load_rows(block.add(16 + 16 * half), stride);
             for pair in 0..4 {
                 let q = isa.load_rows(block.add(48 + 32 * pair + 16 * half), stride);
-                for t in 0..4 {
-                    let (low_bit, high_bit) = match pair {
-                        0 => (isa.shl::<4>(high[t]), isa.shl::<3>(high[t])),
-                        1 => (isa.shl::<2>(high[t]), isa.shl::<1>(high[t])),
-                        2 => (high[t], isa.shr::<1>(high[t])),
-                        _ => (isa.shr::<2>(high[t]), isa.shr::<3>(high[t])),
-                    };
-                    let low = isa.or(isa.and(q[t], nibble), isa.and(low_bit, fifth));
-                    let next =
-                        isa.or(isa.and(isa.shr::<4>(q[t]), nibble), isa.and(high_bit, fifth));
-                    panel.put::<I, Self>(isa, 2 * pair, 4 * half + t, low);
-                    panel.put::<I, Self>(isa, 2 * pair + 1, 4 * half + t, next);
-                }
+                let even = join(isa, low(isa, q), shl::<I, 4>(isa, fifths), 0x1010_1010);
+                let odd = join(isa, high(isa, q), shl::<I, 3>(isa, fifths), 0x1010_1010);
+                to.codes(2 * pair, 4 * half, even);
+                to.codes(2 * pair + 1, 4 * half, odd);
+                fifths = shr::<I, 2>(isa, fifths);
             }
         }
     }
@@ -171,21 +166,20 @@ pub struct Q6K;
 
 impl Q6K {
     #[inline(always)]
-    unsafe fn scales<I: Isa>(isa: I, block: *const u8, stride: usize, panel: SuperPanel) {
+    unsafe fn scales<I: Isa>(isa: I, block: *const u8, stride: usize, to: &mut impl SuperSink<I>) {
         for (group, v) in isa.load_rows(block.add(192), stride).into_iter().enumerate() {
-            let [a, b, c, d] = [
+            let scales = [
                 isa.sar::<24>(isa.shl::<24>(v)),
                 isa.sar::<24>(isa.shl::<16>(v)),
                 isa.sar::<24>(isa.shl::<8>(v)),
                 isa.sar::<24>(v),
             ];
-            for (j, scale) in [a, b, c, d].into_iter().enumerate() {
-                isa.store(panel.scale::<I>(4 * group + j), isa.scale(scale));
+            for (j, scale) in scales.into_iter().enumerate() {
+                to.scale(4 * group + j, scale);
             }
-            let low = isa.splat(0xffff);
-            let pair = |x, y| isa.or(isa.and(isa.shl::<5>(x), low), isa.shl::<21>(y));
-            isa.store(panel.mins::<I, Self>(2 * group), pair(a, b));
-            isa.store(panel.mins::<I, Self>(2 * group + 1), pair(c, d));
+            let pair = |x, y| isa.or(isa.and(isa.shl::<5>(x), isa.splat(0xffff)), isa.shl::<21>(y));
+            to.mins(2 * group, pair(scales[0], scales[1]));
+            to.mins(2 * group + 1, pair(scales[2], scales[3]));
         }
     }
 }
@@ -197,48 +191,42 @@ impl SuperCodec for Q6K {
     const ONE_FACTOR: bool = true;
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, panel: SuperPanel) {
-        isa.fstore(panel.factors::<I, Self>(), isa.half_rows(block.add(208), stride));
-        Self::scales(isa, block, stride, panel);
-        let (nibble, top) = (isa.splat(0x0f0f_0f0f), isa.splat(0x3030_3030));
+    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, to: &mut impl SuperSink<I>) {
+        let d = isa.half_rows(block.add(208), stride);
+        to.factors(d, d);
+        Self::scales(isa, block, stride, to);
         for part in 0..4 {
             let (n, half) = (part / 2, part % 2);
             let first = isa.load_rows(block.add(64 * n + 16 * half), stride);
             let second = isa.load_rows(block.add(64 * n + 32 + 16 * half), stride);
-            let high = isa.load_rows(block.add(128 + 32 * n + 16 * half), stride);
-            for t in 0..4 {
-                let (q0, q1, h) = (first[t], second[t], high[t]);
-                let codes = [
-                    isa.or(isa.and(q0, nibble), isa.and(isa.shl::<4>(h), top)),
-                    isa.or(isa.and(q1, nibble), isa.and(isa.shl::<2>(h), top)),
-                    isa.or(isa.and(isa.shr::<4>(q0), nibble), isa.and(h, top)),
-                    isa.or(isa.and(isa.shr::<4>(q1), nibble), isa.and(isa.shr::<2>(h), top)),
-                ];
-                for (quarter, v) in codes.into_iter().enumerate() {
-                    panel.put::<I, Self>(isa, 8 * n + 2 * quarter + half, t, v);
-                }
-            }
+            let tops = isa.load_rows(block.add(128 + 32 * n + 16 * half), stride);
+            const TOPS: u32 = 0x3030_3030;
+            let sub = 8 * n + half;
+            to.codes(sub, 0, join(isa, low(isa, first), shl::<I, 4>(isa, tops), TOPS));
+            to.codes(sub + 2, 0, join(isa, low(isa, second), shl::<I, 2>(isa, tops), TOPS));
+            to.codes(sub + 4, 0, join(isa, high(isa, first), tops, TOPS));
+            to.codes(sub + 6, 0, join(isa, high(isa, second), shr::<I, 2>(isa, tops), TOPS));
         }
     }
 }
 
-/// A type with blocks of 32 and one or two half-precision factors per block.
+/// A type with blocks of 32 and one or two half-precision factors at the start of the block.
 pub trait BlockCodec: Copy + Send + Sync + 'static {
     /// Bytes of a block.
     const BYTES: usize;
-    /// How the codes are stored in a panel.
+    /// What the codes stand for.
     const CODES: Codes;
     /// A second factor `m` is added to every weight.
     const MIN: bool;
 
-    /// Writes the codes of one block of `LANES` rows.
+    /// The codes of one block of `LANES` rows: weights 0 to 15, then 16 to 31.
     ///
     /// # Safety
-    /// `block + lane * stride` points to `BYTES` bytes for every lane; `codes` has `Codes::bytes` of room.
-    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, codes: *mut u8);
+    /// `block + lane * stride` points to `BYTES` bytes for every lane.
+    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize) -> [[I::V; 4]; 2];
 }
 
-/// Codes of a 32-block in a panel.
+/// Codes of a 32-block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Codes {
     /// Unsigned bytes up to 15, standing for `code - offset`.
@@ -250,28 +238,11 @@ pub enum Codes {
     Signed,
 }
 
-impl Codes {
-    /// Bytes of a block of `LANES` rows: codes, `d`, `m`.
-    pub const fn panel_bytes<I: Isa>(self) -> usize {
-        self.code_bytes::<I>() + 8 * I::LANES
-    }
-    /// Bytes of the codes alone.
-    pub const fn code_bytes<I: Isa>(self) -> usize {
-        match self {
-            Codes::Unsigned { .. } => 32 * I::LANES,
-            Codes::Signed => I::SIGNED_BYTES,
-        }
-    }
-}
-
 /// Low nibbles are weights 0 to 15, high nibbles 16 to 31.
 #[inline(always)]
-unsafe fn nibbles<I: Isa>(isa: I, quants: *const u8, stride: usize, codes: *mut u8) {
-    let nibble = isa.splat(0x0f0f_0f0f);
-    for (t, q) in isa.load_rows(quants, stride).into_iter().enumerate() {
-        isa.store(codes.add(4 * I::LANES * t), isa.and(q, nibble));
-        isa.store(codes.add(4 * I::LANES * (4 + t)), isa.and(isa.shr::<4>(q), nibble));
-    }
+unsafe fn nibbles<I: Isa>(isa: I, quants: *const u8, stride: usize) -> [[I::V; 4]; 2] {
+    let q = isa.load_rows(quants, stride);
+    [low(isa, q), high(isa, q)]
 }
 
 /// 4 bits around 8.
@@ -283,8 +254,8 @@ impl BlockCodec for Q4_0 {
     const CODES: Codes = Codes::Unsigned { offset: 8 };
     const MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, codes: *mut u8) {
-        nibbles(isa, block.add(2), stride, codes);
+    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize) -> [[I::V; 4]; 2] {
+        nibbles(isa, block.add(2), stride)
     }
 }
 
@@ -297,8 +268,8 @@ impl BlockCodec for Q4_1 {
     const CODES: Codes = Codes::Unsigned { offset: 0 };
     const MIN: bool = true;
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, codes: *mut u8) {
-        nibbles(isa, block.add(4), stride, codes);
+    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize) -> [[I::V; 4]; 2] {
+        nibbles(isa, block.add(4), stride)
     }
 }
 
@@ -311,9 +282,7 @@ impl BlockCodec for Q8_0 {
     const CODES: Codes = Codes::Signed;
     const MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize, codes: *mut u8) {
-        for half in 0..2 {
-            isa.store_signed(codes, half, isa.load_rows(block.add(2 + 16 * half), stride));
-        }
+    unsafe fn unpack<I: Isa>(isa: I, block: *const u8, stride: usize) -> [[I::V; 4]; 2] {
+        [isa.load_rows(block.add(2), stride), isa.load_rows(block.add(18), stride)]
     }
 }

@@ -3,14 +3,15 @@
 //! kernels equal the scalar ones bit for bit, and no result depends on what else is in the batch.
 
 mod acts;
+mod blocks;
 mod codec;
 mod float;
 mod scalar;
+mod supers;
 #[cfg(test)]
 mod tests;
 mod tile;
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use hob_quant::GgmlType;
@@ -217,7 +218,7 @@ impl Product<'_> {
     }
 
     unsafe fn supers<I: Isa, C: SuperCodec>(&self, isa: I, rows: Range<usize>, ws: &mut Workspace) {
-        let tile = tile::SuperTile { isa, codec: PhantomData::<C> };
+        let tile = supers::SuperTile::<I, C>::new(isa);
         let Product { w, acts, count, dst, .. } = *self;
         isa.with(
             #[inline(always)]
@@ -229,7 +230,7 @@ impl Product<'_> {
     }
 
     unsafe fn blocks<I: Isa, C: BlockCodec>(&self, isa: I, rows: Range<usize>, ws: &mut Workspace) {
-        let tile = tile::BlockTile { isa, codec: PhantomData::<C> };
+        let tile = blocks::BlockTile::<I, C>::new(isa);
         let Product { w, acts, count, dst, .. } = *self;
         isa.with(
             #[inline(always)]
