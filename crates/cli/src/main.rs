@@ -1,1 +1,67 @@
-fn main() {}
+//! The `hob` command: parses, wires the other crates together and prints. One file per verb, one match here; the only crate with
+//! `anyhow`. Deliberately absent: anything another program could want to call.
+
+mod answer;
+mod chat;
+mod context;
+mod input;
+mod interrupt;
+mod list;
+mod models;
+mod out;
+mod progress;
+mod pull;
+mod rm;
+mod run;
+mod sampling;
+mod show;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Large language models on your own hardware.
+///
+/// MODEL is a name from the catalogue (smollm2:135m) or a path to a GGUF file.
+#[derive(Parser)]
+#[command(name = "hob", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Start here:\n  hob run smollm2:135m \"What is the capital city of France?\"\n\n\
+    Models are kept in $HOB_HOME, or else in ~/.hob.\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Pull(pull::Args),
+    #[command(alias = "ls")]
+    List(list::Args),
+    Show(show::Args),
+    Rm(rm::Args),
+    Tokenize(tokenize::Args),
+}
+
+fn main() -> ExitCode {
+    let verb = Cli::parse().verb;
+    match interrupt::install().and_then(|()| dispatch(&verb)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => out::report(&error),
+    }
+}
+
+fn dispatch(verb: &Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Run(args) => run::run(args),
+        Verb::Pull(args) => pull::run(args),
+        Verb::List(args) => list::run(args),
+        Verb::Show(args) => show::run(args),
+        Verb::Rm(args) => rm::run(args),
+        Verb::Tokenize(args) => tokenize::run(args),
+    }
+}

@@ -1,0 +1,292 @@
+//! A loaded model that answers: context chosen, template applied, tokens streamed as text. `run` and its chat both speak through this.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use hob_engine::{
+    Done, Engine, EngineConfig, EngineError, Event, Finish, LoadOptions, Request, Runner,
+};
+use hob_machine::Machine;
+use hob_model::{KvType, Model};
+use hob_text::{ChatTemplate, EncodeOptions, Message, RenderOptions, Token, Tokenizer};
+use serde_json::{Value, json};
+
+use crate::context::{Conditions, Context, STEP_ROWS};
+use crate::interrupt::Answering;
+use crate::models::ModelFile;
+use crate::out;
+use crate::sampling::Sampling;
+
+/// How often Ctrl-C is looked for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Flags of every verb that loads a model.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Loading")]
+pub struct LoadFlags {
+    /// Tokens of prompt and answer together [default: the model's own context, or what memory allows]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..))]
+    pub context: Option<usize>,
+    /// Threads [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub threads: Option<usize>,
+    /// Type of the cache; q8_0 takes half the memory
+    #[arg(long, value_enum, default_value_t)]
+    pub kv: Kv,
+}
+
+/// [`KvType`] by its name.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+pub enum Kv {
+    /// Half precision
+    #[default]
+    #[value(name = "f16")]
+    F16,
+    /// 8 bits and a scale
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl From<Kv> for KvType {
+    fn from(kv: Kv) -> KvType {
+        match kv {
+            Kv::F16 => KvType::F16,
+            Kv::Q8_0 => KvType::Q8_0,
+        }
+    }
+}
+
+/// Threads for a computation that is bound by memory and by arithmetic units: one per core, of those that may be used.
+pub fn default_threads(machine: &Machine) -> usize {
+    machine.cpu.physical_cores.min(machine.cpu.usable_cores).max(1)
+}
+
+/// A model, ready to answer.
+pub struct Loaded {
+    /// Its file.
+    pub file: ModelFile,
+    /// Its description.
+    pub model: Model,
+    /// The context it was given.
+    pub context: Context,
+    /// How long loading took.
+    pub load_time: Duration,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    engine: Engine,
+}
+
+impl Loaded {
+    /// Loads a file, for one sequence at a time.
+    pub fn load(file: ModelFile, flags: &LoadFlags) -> Result<Loaded> {
+        let start = Instant::now();
+        file.gguf.advise_willneed();
+        let model = file.describe()?;
+        let tokenizer = Arc::new(Tokenizer::from_gguf(file.meta())?);
+        let template = ChatTemplate::from_gguf(file.meta(), &tokenizer)?;
+        let machine = Machine::detect()?;
+        let conditions = Conditions {
+            model: &model,
+            weights: file.weight_bytes(),
+            available: machine.memory.available_bytes,
+            kv: flags.kv.into(),
+            sequences: 1,
+            asked: flags.context,
+        };
+        let context = conditions.choose()?;
+        let threads = flags.threads.unwrap_or_else(|| default_threads(&machine));
+        let options = LoadOptions { threads, limits: context.limits };
+        let runner = Runner::load(file.gguf.clone(), &options)
+            .with_context(|| format!("cannot load {}", file.local.name))?;
+        let config =
+            EngineConfig { context: context.tokens, sequences: 1, queue: 1, mixed_rows: STEP_ROWS };
+        let engine = Engine::start(runner, tokenizer.clone(), config)?;
+        let load_time = start.elapsed();
+        Ok(Loaded { file, model, context, load_time, tokenizer, template, engine })
+    }
+
+    /// Whether the model was made for conversations.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The tokens of a conversation, up to the start of the next answer.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation, or there is no template.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<Token>> {
+        let Some(template) = &self.template else {
+            bail!(
+                "{} has no chat template: it continues text and knows no roles",
+                self.file.local.name
+            );
+        };
+        let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+        Ok(self.text_prompt(&template.render(messages, &options)?))
+    }
+
+    /// The tokens of a text, control tokens by their names, begun as the model expects it.
+    pub fn text_prompt(&self, text: &str) -> Vec<Token> {
+        let options = EncodeOptions { add_special: false, parse_special: true };
+        let mut tokens = self.tokenizer.encode(text, options);
+        // Templates that write the begin token themselves must not get a second one.
+        if self.tokenizer.add_bos()
+            && let Some(bos) = self.tokenizer.bos()
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        tokens
+    }
+
+    /// Answers, giving text as it becomes certain. Ctrl-C ends the answer early, which is no error.
+    pub fn answer(
+        &self,
+        prompt: Vec<Token>,
+        sampling: &Sampling,
+        mut on_text: impl FnMut(&str) -> Result<()>,
+    ) -> Result<Answer> {
+        let request = Request {
+            prompt,
+            sample: sampling.options.clone(),
+            max_tokens: sampling.max_tokens,
+            stop: sampling.stop.clone(),
+            ..Request::default()
+        };
+        let waiting = Answering::begin();
+        let mut stream = self.engine.submit(request).map_err(|e| self.advise(e))?;
+        let (mut text, mut tokens) = (String::new(), Vec::new());
+        loop {
+            if waiting.stop_asked() {
+                stream.cancel();
+            }
+            match stream.next_timeout(POLL) {
+                None | Some(Event::Started { .. }) => {}
+                Some(Event::Token { id, text: piece, .. }) => {
+                    tokens.push(id);
+                    text.push_str(&piece);
+                    on_text(&piece)?;
+                }
+                Some(Event::Done(done)) => {
+                    text.push_str(&done.text);
+                    on_text(&done.text)?;
+                    return Ok(Answer { text, tokens, done, load_time: self.load_time });
+                }
+                Some(Event::Failed(failure)) => return Err(failure.into()),
+            }
+        }
+    }
+
+    /// An error of the engine with what the user can do about it.
+    fn advise(&self, error: EngineError) -> anyhow::Error {
+        let more = self.model.context as usize > self.context.tokens;
+        match error {
+            EngineError::PromptTooLong { .. } if more => {
+                anyhow!("{error}; shorten it, or try a larger --context")
+            }
+            EngineError::PromptTooLong { .. } => {
+                anyhow!("{error}; shorten it, or take a model with a longer context")
+            }
+            other => other.into(),
+        }
+    }
+}
+
+/// A finished answer.
+pub struct Answer {
+    /// All of its text.
+    pub text: String,
+    /// Its tokens, without an end token.
+    pub tokens: Vec<Token>,
+    done: Done,
+    load_time: Duration,
+}
+
+impl Answer {
+    /// Whether Ctrl-C ended it.
+    pub fn interrupted(&self) -> bool {
+        self.done.finish == Finish::Cancelled
+    }
+
+    /// Whether it ended because there was no room or no permission for more.
+    pub fn cut_off(&self) -> bool {
+        self.done.finish == Finish::Length
+    }
+
+    /// Tokens of prompt and answer together.
+    pub fn total_tokens(&self) -> usize {
+        self.done.prompt_tokens + self.tokens.len()
+    }
+
+    fn evaluated(&self) -> usize {
+        self.done.prompt_tokens - self.done.cached_tokens.min(self.done.prompt_tokens)
+    }
+
+    fn prompt_rate(&self) -> Option<f64> {
+        rate(self.evaluated(), self.done.timings.prefill)
+    }
+
+    /// The first token belongs to the prompt's time.
+    fn decode_rate(&self) -> Option<f64> {
+        rate(self.done.generated_tokens.saturating_sub(1), self.done.timings.decode)
+    }
+
+    fn total_seconds(&self) -> f64 {
+        let t = &self.done.timings;
+        self.load_time.as_secs_f64() + t.queue + t.prefill + t.decode
+    }
+
+    /// The object of `--json`; times in seconds.
+    pub fn to_json(&self, model: &str) -> Value {
+        let timings = &self.done.timings;
+        json!({
+            "model": model,
+            "text": self.text,
+            "tokens": self.done.generated_tokens,
+            "token_ids": self.tokens,
+            "prompt_tokens": self.done.prompt_tokens,
+            "cached_tokens": self.done.cached_tokens,
+            "finish_reason": match self.done.finish {
+                Finish::Stop | Finish::StopString(_) => "stop",
+                Finish::Length => "length",
+                Finish::Cancelled => "cancelled",
+            },
+            "timings": {
+                "load": self.load_time.as_secs_f64(),
+                "prefill": timings.prefill,
+                "decode": timings.decode,
+                "total": self.total_seconds(),
+                "prefill_tok_s": self.prompt_rate(),
+                "decode_tok_s": self.decode_rate(),
+            },
+        })
+    }
+
+    /// Ollama's lines of `--verbose`.
+    pub fn verbose(&self) -> String {
+        let seconds = |s: f64| out::duration(Duration::try_from_secs_f64(s).unwrap_or_default());
+        let tok_s = |r: Option<f64>| r.map_or("-".to_owned(), |r| format!("{r:.2} tokens/s"));
+        let cached = match self.done.cached_tokens {
+            0 => String::new(),
+            n => format!(", {n} of them from the cache"),
+        };
+        let timings = &self.done.timings;
+        [
+            ("total duration:", seconds(self.total_seconds())),
+            ("load duration:", out::duration(self.load_time)),
+            ("prompt eval count:", format!("{} token(s){cached}", self.done.prompt_tokens)),
+            ("prompt eval duration:", seconds(timings.prefill)),
+            ("prompt eval rate:", tok_s(self.prompt_rate())),
+            ("eval count:", format!("{} token(s)", self.done.generated_tokens)),
+            ("eval duration:", seconds(timings.decode)),
+            ("eval rate:", tok_s(self.decode_rate())),
+        ]
+        .map(|(name, value)| format!("{name:<22}{value}"))
+        .join("\n")
+    }
+}
+
+fn rate(tokens: usize, seconds: f64) -> Option<f64> {
+    (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds)
+}

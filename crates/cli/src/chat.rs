@@ -1,0 +1,189 @@
+//! The conversation of `hob run` on a terminal: Ollama's prompts and slash commands around a line editor. Nothing is ever dropped from
+//! a conversation: one that outgrows the context is an error that says so.
+
+mod commands;
+mod editor;
+
+use anyhow::Result;
+use hob_hub::Hub;
+use hob_text::Message;
+
+use crate::answer::{LoadFlags, Loaded};
+use crate::models::ModelFile;
+use crate::out::{self, Interrupted};
+use crate::sampling::Sampling;
+use crate::show;
+use commands::{Command, Section, Setting};
+use editor::{Editor, Typed};
+
+/// What the user can change while talking.
+pub struct Settings {
+    /// Instructions that precede the conversation.
+    pub system: Option<String>,
+    /// Whether timings follow each answer.
+    pub verbose: bool,
+    /// How models are loaded.
+    pub load: LoadFlags,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}
+
+struct Chat {
+    hub: Hub,
+    loaded: Loaded,
+    settings: Settings,
+    messages: Vec<Message>,
+}
+
+/// Talks until the user leaves.
+pub fn run(hub: Hub, loaded: Loaded, settings: Settings) -> Result<()> {
+    let mut editor = Editor::open(hub.root())?;
+    let mut chat = Chat { hub, loaded, settings, messages: Vec::new() };
+    loop {
+        let done = match editor.read()? {
+            Typed::Left => return Ok(()),
+            Typed::Interrupted => return Err(Interrupted.into()),
+            Typed::Nothing => Ok(()),
+            Typed::Text(text) => match Command::parse(&text) {
+                None => chat.say(text),
+                Some(Ok(Command::Bye)) => return Ok(()),
+                Some(Ok(Command::Set(Setting::History(on)))) => {
+                    editor.keep_history(on);
+                    Ok(())
+                }
+                Some(Ok(command)) => chat.obey(command),
+                Some(Err(unclear)) => out::print(&format!("{unclear}\n")),
+            },
+        };
+        match done {
+            Err(e) if !e.chain().any(|c| c.is::<std::io::Error>()) => {
+                out::say(&format!("Error: {}", out::message(&e)));
+            }
+            other => other?,
+        }
+    }
+}
+
+impl Chat {
+    /// One turn. On failure, what was said counts as unsaid.
+    fn say(&mut self, text: String) -> Result<()> {
+        self.messages.push(Message::new("user", text));
+        let answered = self.answer();
+        if answered.is_err() {
+            self.messages.pop();
+        }
+        answered
+    }
+
+    fn answer(&mut self) -> Result<()> {
+        let prompt = self.prompt()?;
+        let answer = self.loaded.answer(prompt, &self.settings.sampling, out::print)?;
+        out::print("\n\n")?;
+        if answer.cut_off() && answer.total_tokens() + 1 >= self.loaded.context.tokens {
+            out::say("The context is full; /clear starts a new conversation.");
+        }
+        if self.settings.verbose {
+            out::say(&format!("{}\n", answer.verbose()));
+        }
+        self.messages.push(Message::new("assistant", answer.text));
+        Ok(())
+    }
+
+    /// The tokens of the conversation. A model without a template continues the last text only.
+    fn prompt(&self) -> Result<Vec<hob_text::Token>> {
+        if !self.loaded.has_template() {
+            let last = self.messages.last().map_or("", |m| m.content.as_str());
+            return Ok(self.loaded.text_prompt(last));
+        }
+        let system = self.settings.system.iter().map(|text| Message::new("system", text.as_str()));
+        let messages: Vec<Message> = system.chain(self.messages.iter().cloned()).collect();
+        self.loaded.chat_prompt(&messages)
+    }
+
+    fn obey(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Help(topic) => out::print(topic),
+            Command::Clear => {
+                self.messages.clear();
+                out::print("Cleared the conversation.\n")
+            }
+            Command::Load(model) => self.load(&model),
+            Command::Show(section) => self.show(section),
+            Command::Set(setting) => self.set(setting),
+            // The loop sees to it.
+            Command::Bye => Ok(()),
+        }
+    }
+
+    /// Changes to another model with a new conversation; the old one stays if that fails.
+    fn load(&mut self, model: &str) -> Result<()> {
+        let file = ModelFile::open_or_pull(&self.hub, model)?;
+        let sampling = Sampling::of_file(file.meta())?;
+        self.loaded = Loaded::load(file, &self.settings.load)?;
+        self.settings.sampling = sampling;
+        self.messages.clear();
+        out::say(&self.loaded.context.line(&self.loaded.model));
+        Ok(())
+    }
+
+    /// Loads the same model in another way; the conversation goes on.
+    fn reload(&mut self, load: LoadFlags) -> Result<()> {
+        let file = ModelFile {
+            local: self.loaded.file.local.clone(),
+            gguf: self.loaded.file.gguf.clone(),
+        };
+        self.loaded = Loaded::load(file, &load)?;
+        self.settings.load = load;
+        out::say(&self.loaded.context.line(&self.loaded.model));
+        Ok(())
+    }
+
+    fn set(&mut self, setting: Setting) -> Result<()> {
+        match setting {
+            Setting::Verbose(on) => {
+                self.settings.verbose = on;
+                out::print(if on { "Set 'verbose' mode.\n" } else { "Set 'quiet' mode.\n" })
+            }
+            Setting::System(text) => {
+                self.settings.system = Some(text).filter(|t| !t.is_empty());
+                out::print("Set system message.\n")
+            }
+            Setting::Context(n) => {
+                self.reload(LoadFlags { context: Some(n), ..self.settings.load.clone() })
+            }
+            Setting::Threads(n) => {
+                self.reload(LoadFlags { threads: Some(n), ..self.settings.load.clone() })
+            }
+            Setting::Parameter(name, value) => {
+                self.settings.sampling.set(&name, &value)?;
+                out::print(&format!("Set parameter '{name}' to '{value}'\n"))
+            }
+            // The editor's affair.
+            Setting::History(_) => Ok(()),
+        }
+    }
+
+    fn show(&self, section: Section) -> Result<()> {
+        let file = &self.loaded.file;
+        let text = match section {
+            Section::Info => show::overview(file)? + &self.loaded.context.line(&self.loaded.model),
+            Section::Licence => or_none(show::licence(file), "licence"),
+            Section::Template => or_none(show::template(file.meta()), "chat template"),
+            Section::System => or_none(self.settings.system.clone(), "system message"),
+            Section::Parameters => {
+                let lines = self.settings.sampling.lines();
+                let text: Vec<String> =
+                    lines.iter().map(|(name, value)| format!("{name:30} {value}")).collect();
+                or_none(
+                    (!text.is_empty()).then(|| text.join("\n")),
+                    "parameters that differ from the defaults",
+                )
+            }
+        };
+        out::print(&format!("{text}\n\n"))
+    }
+}
+
+fn or_none(text: Option<String>, what: &str) -> String {
+    text.unwrap_or_else(|| format!("There is no {what}."))
+}

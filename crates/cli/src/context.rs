@@ -1,0 +1,213 @@
+//! How many tokens a sequence may have: the model's own context, or what the memory allows, or what the user asks for and gets.
+//! Pure arithmetic on `hob_model::footprint`, by which the backend allocates too.
+
+use hob_model::{CacheLayout, KvType, Limits, Model, PAGE, footprint};
+
+use crate::out::memory_size;
+
+/// Rows of the largest step: a longer prompt is read in several.
+pub const STEP_ROWS: usize = 512;
+/// Part of the free memory that is left to everything else: one sixteenth.
+const RESERVE: u64 = 16;
+
+/// What the choice depends on.
+pub struct Conditions<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Bytes of its tensors. They are mapped, but a speed worth having needs them in memory, so they count in full.
+    pub weights: u64,
+    /// Bytes that this machine can give.
+    pub available: u64,
+    /// Element type of the cache.
+    pub kv: KvType,
+    /// Sequences that are to have this context at the same time.
+    pub sequences: usize,
+    /// What the user wants, if anything.
+    pub asked: Option<usize>,
+}
+
+/// A context that fits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Tokens of a sequence, prompt and answer together.
+    pub tokens: usize,
+    /// What the backend is built for.
+    pub limits: Limits,
+    /// Bytes of the cache when it is full.
+    pub cache: u64,
+    /// Whether memory, not the model, is what bounds it.
+    pub memory_bound: bool,
+}
+
+/// Why there is no such context: found, expected, what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoContext(String);
+
+impl std::fmt::Display for NoContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoContext {}
+
+impl Conditions<'_> {
+    /// The context that these conditions allow.
+    ///
+    /// # Errors
+    /// More was asked for than the model or the memory has, or the memory holds not one page.
+    pub fn choose(&self) -> Result<Context, NoContext> {
+        let trained = self.model.context as usize;
+        let fits = self.fitting_tokens();
+        if let Some(asked) = self.asked {
+            self.check(asked, trained, fits)?;
+        }
+        if fits == 0 {
+            return Err(NoContext(format!(
+                "not enough memory: the model's weights take {}, {} are available; close other programs or take a smaller model",
+                memory_size(self.weights),
+                memory_size(self.available)
+            )));
+        }
+        let tokens = self.asked.unwrap_or(trained.min(fits));
+        Ok(Context {
+            tokens,
+            limits: self.limits(tokens),
+            cache: self.cache(tokens),
+            memory_bound: self.asked.is_none() && fits < trained,
+        })
+    }
+
+    fn check(&self, asked: usize, trained: usize, fits: usize) -> Result<(), NoContext> {
+        if asked > trained {
+            return Err(NoContext(format!(
+                "a context of {asked} tokens is more than the {trained} that the model was made for; ask for {trained} or less"
+            )));
+        }
+        if asked > fits {
+            let need = footprint(self.model, &self.limits(asked), self.weights).total();
+            return Err(NoContext(format!(
+                "a context of {asked} tokens needs {} of memory (cache {}), {} are available; ask for {fits} or less{}",
+                memory_size(need),
+                memory_size(self.cache(asked)),
+                memory_size(self.budget()),
+                if self.kv == KvType::F16 { ", or for half the cache with --kv q8_0" } else { "" }
+            )));
+        }
+        Ok(())
+    }
+
+    fn budget(&self) -> u64 {
+        self.available - self.available / RESERVE
+    }
+
+    /// Tokens per sequence that fit beside weights and buffers, in whole pages.
+    fn fitting_tokens(&self) -> usize {
+        let fixed = footprint(self.model, &self.limits(0), self.weights).total();
+        let page = CacheLayout::of(self.model).page_bytes(self.kv).max(1) * self.sequences as u64;
+        (self.budget().saturating_sub(fixed) / page) as usize * PAGE
+    }
+
+    fn limits(&self, tokens: usize) -> Limits {
+        let pages = tokens.div_ceil(PAGE) * self.sequences;
+        Limits { rows: STEP_ROWS, logits: self.sequences, pages, kv: self.kv }
+    }
+
+    fn cache(&self, tokens: usize) -> u64 {
+        CacheLayout::of(self.model).page_bytes(self.kv) * self.limits(tokens).pages as u64
+    }
+}
+
+impl Context {
+    /// One line for the user.
+    pub fn line(&self, model: &Model) -> String {
+        let kind = match self.limits.kv {
+            KvType::F16 => "F16",
+            KvType::Q8_0 => "Q8_0",
+        };
+        let bound = if self.memory_bound { ", bounded by free memory" } else { "" };
+        format!(
+            "context {} tokens (model {}; {kind} cache {}{bound})",
+            self.tokens,
+            model.context,
+            memory_size(self.cache)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hob_testkit::{Family, Tiny};
+
+    const ROOMY: u64 = 1 << 40;
+
+    fn model() -> Model {
+        hob_model::describe(&Tiny::new(Family::Llama).gguf()).unwrap()
+    }
+
+    fn conditions(model: &Model, available: u64, asked: Option<usize>) -> Conditions<'_> {
+        Conditions { model, weights: 1 << 20, available, kv: KvType::F16, sequences: 1, asked }
+    }
+
+    /// Bytes that must be available for exactly this many pages.
+    fn needed(model: &Model, pages: usize) -> u64 {
+        let limits = Limits { rows: STEP_ROWS, logits: 1, pages, kv: KvType::F16 };
+        let total = footprint(model, &limits, 1 << 20).total();
+        (total..).find(|a| a - a / RESERVE >= total).unwrap()
+    }
+
+    #[test]
+    fn with_room_the_context_is_the_models_own() {
+        let model = model();
+        let context = conditions(&model, ROOMY, None).choose().unwrap();
+        assert_eq!((context.tokens, context.limits.pages), (1024, 16));
+        assert!(!context.memory_bound);
+        // 2 layers, 2 heads for keys and 2 for values, 16 wide, two bytes, 1024 positions.
+        assert_eq!(context.cache, 2 * 4 * 16 * 2 * 1024);
+        assert_eq!(context.line(&model), "context 1024 tokens (model 1024; F16 cache 256 KiB)");
+    }
+
+    #[test]
+    fn memory_bounds_it_to_the_page() {
+        let model = model();
+        let exact = needed(&model, 3);
+        let context = conditions(&model, exact, None).choose().unwrap();
+        assert_eq!((context.tokens, context.memory_bound), (3 * PAGE, true));
+        assert_eq!(conditions(&model, exact - 2, None).choose().unwrap().tokens, 2 * PAGE);
+        assert!(context.line(&model).contains("bounded by free memory"));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_given_or_refused_with_numbers() {
+        let model = model();
+        let asked = |available, tokens| conditions(&model, available, Some(tokens)).choose();
+        let context = asked(ROOMY, 100).unwrap();
+        assert_eq!((context.tokens, context.limits.pages), (100, 2));
+        let text = asked(ROOMY, 1025).unwrap_err().to_string();
+        assert!(text.contains("1025") && text.contains("1024"), "{text}");
+        let text = asked(needed(&model, 3), 1000).unwrap_err().to_string();
+        assert!(
+            text.contains("1000 tokens needs") && text.contains("ask for 192 or less"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn no_memory_is_an_error_with_both_numbers() {
+        let model = model();
+        let text = conditions(&model, 3 << 19, None).choose().unwrap_err().to_string();
+        assert!(text.contains("1.0 MiB") && text.contains("1.5 MiB"), "{text}");
+    }
+
+    #[test]
+    fn several_sequences_share_the_memory() {
+        let model = model();
+        let one = needed(&model, 16);
+        let eight = Conditions { sequences: 8, ..conditions(&model, one, None) }.choose().unwrap();
+        assert!(
+            eight.tokens < 2 * PAGE + 1 && eight.limits.pages == eight.tokens / PAGE * 8,
+            "{eight:?}"
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! `hob list`: what the store holds, in Ollama's columns; as JSON, Ollama's `/api/tags`.
+
+use anyhow::Result;
+use hob_hub::{Hub, LocalModel};
+use serde_json::{Value, json};
+
+use crate::out;
+
+/// List the models of the store
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  hob list\n  hob list smol\n  hob list --json")]
+pub struct Args {
+    /// Only names that start so
+    prefix: Option<String>,
+    /// Print JSON, as Ollama's /api/tags answers
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    let prefix = args.prefix.as_deref().unwrap_or("").to_lowercase();
+    let listing = Hub::open()?.list()?;
+    let models: Vec<LocalModel> =
+        listing.models.into_iter().filter(|m| m.name.to_lowercase().starts_with(&prefix)).collect();
+    for damaged in &listing.damaged {
+        out::say(&format!("{} is damaged: {}", damaged.name, damaged.reason));
+    }
+    if args.json {
+        return out::print_json(&json!({"models": models.iter().map(tag).collect::<Vec<_>>()}));
+    }
+    let mut rows = vec![["NAME", "ID", "SIZE", "MODIFIED"].map(String::from)];
+    rows.extend(models.iter().map(row));
+    out::print(&out::table(&rows))
+}
+
+fn row(model: &LocalModel) -> [String; 4] {
+    let id = model.digest.as_deref().and_then(|d| d.get(..12)).unwrap_or("-");
+    [model.name.clone(), id.to_owned(), out::file_size(model.bytes), out::ago(model.modified)]
+}
+
+fn tag(model: &LocalModel) -> Value {
+    let facts = model.facts.as_ref();
+    let family = facts.map(|f| f.architecture.as_str()).unwrap_or_default();
+    json!({
+        "name": model.name,
+        "model": model.name,
+        "modified_at": out::timestamp(model.modified),
+        "size": model.bytes,
+        "digest": model.digest,
+        "details": {
+            "parent_model": "",
+            "format": "gguf",
+            "family": family,
+            "families": [family],
+            "parameter_size": facts.map(|f| out::count(f.parameters)),
+            "quantization_level": facts.map(|f| &f.recipe),
+        },
+    })
+}

@@ -1,0 +1,73 @@
+//! A pull as the user sees it: a bar on a terminal, a few lines elsewhere. Progress goes to stderr; stdout belongs to results.
+
+use std::io::{IsTerminal, stderr};
+
+use hob_hub::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::out;
+
+const BAR: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
+
+/// Shows the events of one pull.
+pub struct PullBar {
+    bar: Option<ProgressBar>,
+    told_waiting: bool,
+}
+
+impl PullBar {
+    /// Nothing is shown before the first event.
+    pub fn new() -> PullBar {
+        PullBar { bar: None, told_waiting: false }
+    }
+
+    /// Shows an event.
+    pub fn show(&mut self, event: Progress) {
+        match event {
+            Progress::Waiting if self.told_waiting => {}
+            Progress::Waiting => {
+                self.told_waiting = true;
+                self.line("another hob is fetching this model; waiting for it");
+            }
+            Progress::Resolving { source } => self.line(&format!("fetching from {source}")),
+            Progress::Bytes { done, total } => self.move_to("downloading", done, total),
+            Progress::Verifying { done, total } => self.move_to("verifying", done, total),
+            Progress::Failed { source, reason } => {
+                self.line(&format!("gave up {source}: {reason}"))
+            }
+            Progress::Done => self.clear(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.clear();
+        out::say(text);
+    }
+
+    fn move_to(&mut self, what: &'static str, done: u64, total: u64) {
+        if !stderr().is_terminal() {
+            return;
+        }
+        if self.bar.as_ref().is_some_and(|bar| bar.message() != what) {
+            self.clear();
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let style =
+                ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+            // What an interrupted pull left counts as done, not as speed.
+            let bar = ProgressBar::new(total).with_style(style).with_message(what);
+            bar.set_position(done);
+            bar.reset_eta();
+            bar
+        });
+        bar.set_length(total);
+        bar.set_position(done);
+    }
+}

@@ -1,0 +1,117 @@
+//! `hob run`: one answer to a prompt, or a conversation on a terminal. In-process; stdout carries the answer and nothing else.
+
+use std::io::{IsTerminal, stdout};
+
+use anyhow::Result;
+use hob_hub::Hub;
+use hob_text::Message;
+
+use crate::answer::{LoadFlags, Loaded};
+use crate::chat;
+use crate::input;
+use crate::models::ModelFile;
+use crate::out::{self, Interrupted, Usage};
+use crate::sampling::{Flags, Sampling};
+
+/// Ask a model, or talk with it; fetches the model if it is not here yet
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    hob run smollm2:135m \"What is the capital city of France?\"\n  \
+    hob run smollm2:135m \"Summarize this:\" < article.txt\n  \
+    hob run ./model.gguf --raw --temperature 0 --max-tokens 64 \"Once upon a time\"\n  \
+    hob run smollm2:135m                             (a conversation; /? for help, Ctrl-D to leave)")]
+pub struct Args {
+    /// Name in the catalogue or store, or path to a GGUF file
+    model: String,
+    /// The prompt; text piped to standard input follows it. Without both: a conversation
+    prompt: Vec<String>,
+    /// Instructions that precede the conversation
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Take the prompt as it is, without the chat template
+    #[arg(long, conflicts_with = "system")]
+    raw: bool,
+    /// Print timings after the answer
+    #[arg(long)]
+    verbose: bool,
+    /// Print one JSON object instead of the text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sampling: Flags,
+    #[command(flatten)]
+    load: LoadFlags,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    let prompt = prompt(args)?;
+    let hub = Hub::open()?;
+    let file = ModelFile::open_or_pull(&hub, &args.model)?;
+    let sampling = Sampling::of_file(file.meta())?.with(&args.sampling);
+    let loaded = Loaded::load(file, &args.load)?;
+    out::say(&loaded.context.line(&loaded.model));
+    match prompt {
+        Some(prompt) => answer_once(&loaded, args, &sampling, &prompt),
+        None => {
+            let settings = chat::Settings {
+                system: args.system.clone(),
+                verbose: args.verbose,
+                load: args.load.clone(),
+                sampling,
+            };
+            chat::run(hub, loaded, settings)
+        }
+    }
+}
+
+/// The prompt from arguments and standard input; `None` asks for a conversation.
+fn prompt(args: &Args) -> Result<Option<String>> {
+    let mut prompt = args.prompt.join(" ");
+    if !input::is_terminal() {
+        let piped = input::read_stdin()?;
+        if !prompt.is_empty() && !piped.is_empty() {
+            prompt.push_str("\n\n");
+        }
+        prompt.push_str(&piped);
+    } else if args.prompt.is_empty() {
+        return conversation_possible(args).map(|()| None);
+    }
+    if prompt.trim().is_empty() {
+        return Err(Usage(
+            "the prompt is empty: give one as an argument or by standard input".into(),
+        )
+        .into());
+    }
+    Ok(Some(prompt))
+}
+
+fn conversation_possible(args: &Args) -> Result<()> {
+    if args.json || args.raw || !stdout().is_terminal() {
+        let why =
+            "there is no prompt; a conversation needs a terminal, and neither --json nor --raw";
+        return Err(Usage(why.into()).into());
+    }
+    Ok(())
+}
+
+fn answer_once(loaded: &Loaded, args: &Args, sampling: &Sampling, prompt: &str) -> Result<()> {
+    let tokens = if args.raw || (!loaded.has_template() && args.system.is_none()) {
+        loaded.text_prompt(prompt)
+    } else {
+        let system = args.system.iter().map(|text| Message::new("system", text.as_str()));
+        let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
+        loaded.chat_prompt(&messages)?
+    };
+    let answer = loaded
+        .answer(tokens, sampling, |text| if args.json { Ok(()) } else { out::print(text) })?;
+    if args.json {
+        out::print_json(&answer.to_json(&loaded.file.local.name))?;
+    } else {
+        out::print("\n")?;
+    }
+    if args.verbose {
+        out::say(&format!("\n{}", answer.verbose()));
+    }
+    if answer.interrupted() { Err(Interrupted.into()) } else { Ok(()) }
+}

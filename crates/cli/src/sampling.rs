@@ -1,0 +1,240 @@
+//! How the next token is chosen: the user's word, else the file's own `general.sampling.*` keys, else Ollama's defaults
+//! (temperature 0.8, top-k 40, top-p 0.9, repeat penalty 1.0, which is none). The same names serve flags and `/set parameter`.
+
+use anyhow::{Result, bail};
+use clap::builder::RangedU64ValueParser;
+use hob_engine::sample::SampleOptions;
+use hob_gguf::Metadata;
+
+/// Flags of every verb that generates text.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Sampling (without a flag: what the file says, else the default)")]
+pub struct Flags {
+    /// Randomness; 0 always takes the likeliest token [default: 0.8]
+    #[arg(long, value_name = "T", value_parser = not_negative)]
+    pub temperature: Option<f32>,
+    /// Choose among the K likeliest tokens; 0 for all [default: 40]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Choose among the likeliest tokens that together have probability P [default: 0.9]
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    pub top_p: Option<f32>,
+    /// Leave out tokens less likely than P times the likeliest [default: 0]
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    pub min_p: Option<f32>,
+    /// Divide the logits of the last 64 tokens by this; 1 for none [default: 1]
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub repeat_penalty: Option<f32>,
+    /// The same seed gives the same answer [default: a new one each time]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Stop after N tokens [default: when the context is full]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub max_tokens: Option<usize>,
+    /// Stop before this text; may be given several times
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub stop: Vec<String>,
+}
+
+/// What a request needs besides its prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// For the sampler.
+    pub options: SampleOptions,
+    /// Tokens at most; `None` fills the context.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+}
+
+impl Sampling {
+    /// The file's recommendations over the defaults.
+    ///
+    /// # Errors
+    /// A key of a wrong type or a value out of its range: the file is broken, and guessing would hide it.
+    pub fn of_file(meta: &Metadata) -> Result<Sampling> {
+        let mut options = SampleOptions::default();
+        let key = |name: &str| format!("general.sampling.{name}");
+        let float = |name: &str, default: f32| -> Result<f32> {
+            Ok(meta.opt_f32(&key(name))?.unwrap_or(default))
+        };
+        options.temperature = float("temp", options.temperature)?;
+        options.top_p = float("top_p", options.top_p)?;
+        options.min_p = float("min_p", options.min_p)?;
+        options.repeat_penalty = float("penalty_repeat", options.repeat_penalty)?;
+        if let Some(k) = meta.opt_i64(&key("top_k"))? {
+            options.top_k = usize::try_from(k).unwrap_or(0);
+        }
+        if let Some(n) = meta.opt_i64(&key("penalty_last_n"))? {
+            options.repeat_last_n = usize::try_from(n).ok();
+        }
+        Ok(Sampling { options, max_tokens: None, stop: Vec::new() })
+    }
+
+    /// The user's flags over these.
+    #[must_use]
+    pub fn with(mut self, flags: &Flags) -> Sampling {
+        let o = &mut self.options;
+        o.temperature = flags.temperature.unwrap_or(o.temperature);
+        o.top_k = flags.top_k.unwrap_or(o.top_k);
+        o.top_p = flags.top_p.unwrap_or(o.top_p);
+        o.min_p = flags.min_p.unwrap_or(o.min_p);
+        o.repeat_penalty = flags.repeat_penalty.unwrap_or(o.repeat_penalty);
+        o.seed = flags.seed.or(o.seed);
+        self.max_tokens = flags.max_tokens.or(self.max_tokens);
+        self.stop.extend_from_slice(&flags.stop);
+        self
+    }
+
+    /// Sets one of Ollama's parameters by its name.
+    ///
+    /// # Errors
+    /// An unknown name, or a value that it cannot have; nothing is changed then.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let mut next = self.clone();
+        let o = &mut next.options;
+        match name {
+            "temperature" => o.temperature = number(name, value)?,
+            "top_k" => o.top_k = number(name, value)?,
+            "top_p" => o.top_p = number(name, value)?,
+            "min_p" => o.min_p = number(name, value)?,
+            "typical_p" => o.typical_p = number(name, value)?,
+            "repeat_penalty" => o.repeat_penalty = number(name, value)?,
+            "repeat_last_n" => o.repeat_last_n = usize::try_from(number::<i64>(name, value)?).ok(),
+            "presence_penalty" => o.presence_penalty = number(name, value)?,
+            "frequency_penalty" => o.frequency_penalty = number(name, value)?,
+            "seed" => o.seed = u64::try_from(number::<i64>(name, value)?).ok(),
+            "num_predict" => {
+                next.max_tokens =
+                    usize::try_from(number::<i64>(name, value)?).ok().filter(|&n| n > 0);
+            }
+            "stop" => next.stop.push(value.to_owned()),
+            _ => bail!("unknown parameter '{name}'; known: {}", PARAMETERS.join(", ")),
+        }
+        next.options.validate(usize::MAX)?;
+        *self = next;
+        Ok(())
+    }
+
+    /// Name and value of what differs from the defaults, as Ollama's `parameters` text has them.
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let (o, d) = (&self.options, SampleOptions::default());
+        let mut lines = Vec::new();
+        let mut line = |differs: bool, name, value: String| {
+            if differs {
+                lines.push((name, value));
+            }
+        };
+        line(o.temperature != d.temperature, "temperature", o.temperature.to_string());
+        line(o.top_k != d.top_k, "top_k", o.top_k.to_string());
+        line(o.top_p != d.top_p, "top_p", o.top_p.to_string());
+        line(o.min_p != d.min_p, "min_p", o.min_p.to_string());
+        line(o.typical_p != d.typical_p, "typical_p", o.typical_p.to_string());
+        line(o.repeat_penalty != d.repeat_penalty, "repeat_penalty", o.repeat_penalty.to_string());
+        let last_n = o.repeat_last_n.map_or("-1".to_owned(), |n| n.to_string());
+        line(o.repeat_last_n != d.repeat_last_n, "repeat_last_n", last_n);
+        line(o.presence_penalty != 0.0, "presence_penalty", o.presence_penalty.to_string());
+        line(o.frequency_penalty != 0.0, "frequency_penalty", o.frequency_penalty.to_string());
+        line(o.seed.is_some(), "seed", o.seed.unwrap_or_default().to_string());
+        line(
+            self.max_tokens.is_some(),
+            "num_predict",
+            self.max_tokens.unwrap_or_default().to_string(),
+        );
+        for stop in &self.stop {
+            line(true, "stop", format!("{stop:?}"));
+        }
+        lines
+    }
+}
+
+/// Names that [`Sampling::set`] knows.
+pub const PARAMETERS: [&str; 12] = [
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repeat_penalty",
+    "repeat_last_n",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "num_predict",
+    "stop",
+];
+
+fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
+    value.parse().map_err(|_| anyhow::anyhow!("'{value}' is no value for {name}"))
+}
+
+fn parsed(text: &str, ok: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(x) if ok(x) => Ok(x),
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    parsed(text, |x| x.is_finite() && x >= 0.0, "0 or a positive number")
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    parsed(text, |x| x.is_finite() && x > 0.0, "a positive number")
+}
+
+fn fraction(text: &str) -> Result<f32, String> {
+    parsed(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hob_gguf::MetaBuilder;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let meta = MetaBuilder::new()
+            .set("general.sampling.temp", 0.6f32)
+            .set("general.sampling.top_k", 20i32)
+            .set("general.sampling.penalty_last_n", -1i32)
+            .build()
+            .unwrap();
+        let file = Sampling::of_file(&meta).unwrap();
+        assert_eq!(
+            (file.options.temperature, file.options.top_k, file.options.top_p),
+            (0.6, 20, 0.9)
+        );
+        assert_eq!(file.options.repeat_last_n, None);
+        let flags = Flags { temperature: Some(0.0), stop: vec!["x".into()], ..Flags::default() };
+        let both = file.with(&flags);
+        assert_eq!((both.options.temperature, both.options.top_k), (0.0, 20));
+        assert_eq!(both.stop, ["x"]);
+    }
+
+    #[test]
+    fn a_broken_recommendation_is_an_error() {
+        let meta = MetaBuilder::new().set("general.sampling.temp", "hot").build().unwrap();
+        assert!(
+            Sampling::of_file(&meta).unwrap_err().to_string().contains("general.sampling.temp")
+        );
+    }
+
+    #[test]
+    fn every_parameter_can_be_set_and_is_shown() {
+        let mut sampling = Sampling::of_file(&MetaBuilder::new().build().unwrap()).unwrap();
+        assert_eq!(sampling.lines(), []);
+        for name in PARAMETERS {
+            sampling.set(name, if name.ends_with("_p") { "0.5" } else { "3" }).unwrap();
+        }
+        let shown: Vec<&str> = sampling.lines().iter().map(|(name, _)| *name).collect();
+        assert_eq!(shown, PARAMETERS);
+        let before = sampling.clone();
+        for (name, value) in
+            [("top_p", "2"), ("temperature", "warm"), ("top_k", "-1"), ("nonsense", "1")]
+        {
+            assert!(sampling.set(name, value).is_err(), "{name} {value}");
+        }
+        assert_eq!(sampling, before);
+    }
+}
