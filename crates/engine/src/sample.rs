@@ -10,11 +10,13 @@
 //! Log-probabilities are those of the model's distribution, before any of this.
 
 mod edits;
+mod exp;
 mod mirostat;
 mod options;
 mod rng;
 mod select;
 
+use exp::{exp, sum_exp};
 pub use options::{Dry, Mirostat, OptionError, SampleOptions};
 use rng::Rng;
 use select::{Candidate, by_rank, top_k};
@@ -127,7 +129,7 @@ impl Sampler {
         let max = candidates.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.logit));
         let mut total = 0.0;
         for c in candidates.iter_mut() {
-            c.weight = ((c.logit - max) / self.options.temperature).exp();
+            c.weight = exp((c.logit - max) / self.options.temperature);
             total += f64::from(c.weight);
         }
         let mut left = self.rng.unit() * total;
@@ -180,7 +182,7 @@ fn logprobs(
     candidates: &mut Vec<Candidate>,
 ) -> Result<Logprobs, SampleError> {
     let (_, peak) = peak(logits)?;
-    let sum: f64 = logits.iter().map(|&x| f64::from((x - peak).exp())).sum();
+    let sum = sum_exp(logits, peak, 1.0);
     let logprob = |logit: f32| (f64::from(logit - peak) - sum.ln()) as f32;
     candidates.clear();
     if top > 0 {

@@ -157,6 +157,12 @@ impl<'t> Worker<'t> {
         for c in chunks {
             let sequence = find(running, c.id)?;
             let end = c.start + c.rows;
+            if c.start != sequence.computed {
+                return Err(format!(
+                    "request {} is planned from {} but stands at {}",
+                    c.id, c.start, sequence.computed
+                ));
+            }
             if !pages.cover(&mut sequence.table, end) {
                 return Err(format!("no page for position {end} of request {}", c.id));
             }

@@ -1,6 +1,7 @@
 //! Mirostat's truncations (Basu and others 2020, arXiv 2007.14966), as in llama.cpp: version 1 estimates the exponent
 //! of Zipf's law and from it a k, version 2 drops tokens whose surprise is above `mu`. The chain updates `mu`.
 
+use super::exp::sum_exp;
 use super::select::{Candidate, at_least, by_rank, top_k};
 
 /// Tokens from which version 1 estimates the exponent (the paper's m).
@@ -37,7 +38,7 @@ pub(super) fn keep_v2(
     peak: f32,
     out: &mut Vec<Candidate>,
 ) {
-    let mass: f64 = logits.iter().map(|&x| f64::from(((x - peak) / temperature).exp())).sum();
+    let mass = sum_exp(logits, peak, 1.0 / temperature);
     let floor = mass.ln() - f64::from(mu) * std::f64::consts::LN_2;
     let floor = f64::from(peak) + f64::from(temperature) * floor;
     at_least(logits, (floor as f32).min(peak), out);

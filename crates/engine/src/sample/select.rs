@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use super::SampleOptions;
+use super::exp::{exp, sum_exp};
 
 /// A token that may still be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,7 +92,7 @@ fn first_cut(o: &SampleOptions, logits: &[f32], peak: f32, out: &mut Vec<Candida
         return weigh(peak, out);
     }
     // Tokens below a share of (1 - p) / n weigh less than 1 - p together: top-p never gets to them.
-    let mass: f64 = logits.iter().map(|&x| f64::from((x - peak).exp())).sum();
+    let mass = sum_exp(logits, peak, 1.0);
     let share = (1.0 - f64::from(o.top_p)) / logits.len() as f64;
     let floor = f64::from(peak) + (mass * share).ln();
     at_least(logits, (floor as f32).min(peak), out);
@@ -100,7 +101,7 @@ fn first_cut(o: &SampleOptions, logits: &[f32], peak: f32, out: &mut Vec<Candida
 }
 
 fn weigh(peak: f32, out: &mut [Candidate]) -> f64 {
-    out.iter_mut().for_each(|c| c.weight = (c.logit - peak).exp());
+    out.iter_mut().for_each(|c| c.weight = exp(c.logit - peak));
     out.iter().map(|c| f64::from(c.weight)).sum()
 }
 
@@ -124,7 +125,7 @@ fn typical(p: f32, mass: f64, peak: f32, out: &mut Vec<Candidate>) -> f64 {
         |a: &Candidate, b: &Candidate| a.weight.total_cmp(&b.weight).then_with(|| by_rank(a, b));
     let (mut sum, enough) = (0.0, f64::from(p) * mass);
     keep_until(out, by_distance, |c| {
-        sum += f64::from((c.logit - peak).exp());
+        sum += f64::from(exp(c.logit - peak));
         sum > enough
     });
     out.sort_unstable_by(by_rank);
