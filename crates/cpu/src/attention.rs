@@ -193,30 +193,77 @@ unsafe fn softmax<I: Isa>(isa: I, row: usize, visible: usize, dim: usize, space:
     }
 }
 
+/// Cached values as vectors: `at(i, v)` is vector `v` of inner index `i`. A trait and not a closure: a closure that
+/// is not inlined loses its instruction set.
+trait Load<I: Isa>: Copy {
+    unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F;
+}
+
+/// F16, `stride` apart.
+#[derive(Clone, Copy)]
+struct Halves {
+    data: *const u16,
+    stride: usize,
+}
+
+impl<I: Isa> Load<I> for Halves {
+    #[inline(always)]
+    unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F {
+        isa.load_f16(self.data.add(i * self.stride + v * I::LANES))
+    }
+}
+
+/// Signed bytes, `stride` apart, not yet scaled.
+#[derive(Clone, Copy)]
+struct Bytes {
+    data: *const i8,
+    stride: usize,
+}
+
+impl<I: Isa> Load<I> for Bytes {
+    #[inline(always)]
+    unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F {
+        isa.load_i8(self.data.add(i * self.stride + v * I::LANES))
+    }
+}
+
+/// Signed bytes with a scale per 32 of the outer index, from column `col` of `stride`.
+#[derive(Clone, Copy)]
+struct Scaled {
+    bytes: Bytes,
+    scales: *const u16,
+    col: usize,
+}
+
+impl<I: Isa> Load<I> for Scaled {
+    #[inline(always)]
+    unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F {
+        let group = (self.col + v * I::LANES) / GROUP;
+        let scale = *self.scales.add(i * (self.bytes.stride / GROUP) + group);
+        let scale = isa.fsplat(half::f16::from_bits(scale).to_f32());
+        isa.fmul(Load::<I>::at(self.bytes, isa, i, v), scale)
+    }
+}
+
 /// Scores of `N` query rows with the keys of a page.
 #[inline(always)]
 unsafe fn scores<I: Isa, const N: usize>(isa: I, cached: Cached, at: usize, space: &mut Space) {
     let Cached { kind, page, dim } = cached;
-    let q: [*const f32; N] = std::array::from_fn(|n| space.q.as_ptr().add((at + n) * dim));
-    let out: [*mut f32; N] =
-        std::array::from_fn(|n| space.scores.as_mut_ptr().add((at + n) * PAGE));
+    let q = space.q.as_ptr().add(at * dim);
+    let out = space.scores.as_mut_ptr().add(at * PAGE);
     for col in (0..PAGE).step_by(VECTORS * I::LANES) {
         let mut sums = [[isa.fsplat(0.0); VECTORS]; N];
         match kind {
             KvType::F16 => {
-                let k = page.k.cast::<u16>().add(col);
-                products(&mut sums, isa, q, dim, |i, v| {
-                    isa.load_f16(k.add(i * PAGE + v * I::LANES))
-                });
+                let keys = Halves { data: page.k.cast::<u16>().add(col), stride: PAGE };
+                products(isa, &mut sums, q, dim, dim, keys);
             }
             KvType::Q8_0 => {
                 for group in 0..dim / GROUP {
-                    let k = page.k.cast::<i8>().add(group * GROUP * PAGE + col);
+                    let data = page.k.cast::<i8>().add(group * GROUP * PAGE + col);
                     let mut part = [[isa.fsplat(0.0); VECTORS]; N];
-                    let q = q.map(|q| q.add(group * GROUP));
-                    products(&mut part, isa, q, GROUP, |i, v| {
-                        isa.load_i8(k.add(i * PAGE + v * I::LANES))
-                    });
+                    let keys = Bytes { data, stride: PAGE };
+                    products(isa, &mut part, q.add(group * GROUP), dim, GROUP, keys);
                     for v in 0..VECTORS {
                         let scale =
                             isa.load_f16(page.k_scales.add(group * PAGE + col + v * I::LANES));
@@ -229,7 +276,7 @@ unsafe fn scores<I: Isa, const N: usize>(isa: I, cached: Cached, at: usize, spac
         }
         for n in 0..N {
             for v in 0..VECTORS {
-                isa.fstore(out[n].add(col + v * I::LANES), sums[n][v]);
+                isa.fstore(out.add(n * PAGE + col + v * I::LANES), sums[n][v]);
             }
         }
     }
@@ -245,14 +292,14 @@ unsafe fn mix<I: Isa, const N: usize>(
     space: &mut Space,
 ) {
     let dim = cached.dim;
-    let p: [*const f32; N] = std::array::from_fn(|n| space.scores.as_ptr().add((at + n) * PAGE));
-    let out: [*mut f32; N] = std::array::from_fn(|n| space.mixed.as_mut_ptr().add((at + n) * dim));
+    let weights = space.scores.as_ptr().add(at * PAGE);
+    let out = space.mixed.as_mut_ptr().add(at * dim);
     let mut col = 0;
     while col < dim {
         let wide = dim - col >= VECTORS * I::LANES;
         match wide {
-            true => mix_columns::<I, N, VECTORS>(isa, cached, keys, col, p, out),
-            false => mix_columns::<I, N, 1>(isa, cached, keys, col, p, out),
+            true => mix_columns::<I, N, VECTORS>(isa, cached, keys, col, weights, out),
+            false => mix_columns::<I, N, 1>(isa, cached, keys, col, weights, out),
         }
         col += if wide { VECTORS * I::LANES } else { I::LANES };
     }
@@ -264,52 +311,56 @@ unsafe fn mix_columns<I: Isa, const N: usize, const W: usize>(
     cached: Cached,
     keys: usize,
     col: usize,
-    p: [*const f32; N],
-    out: [*mut f32; N],
+    weights: *const f32,
+    out: *mut f32,
 ) {
     let Cached { kind, page, dim } = cached;
-    let mut sums: [[I::F; W]; N] =
-        std::array::from_fn(|n| std::array::from_fn(|v| isa.fload(out[n].add(col + v * I::LANES))));
+    let mut sums = [[isa.fsplat(0.0); W]; N];
+    for n in 0..N {
+        for v in 0..W {
+            sums[n][v] = isa.fload(out.add(n * dim + col + v * I::LANES));
+        }
+    }
     match kind {
         KvType::F16 => {
-            let values = page.v.cast::<u16>().add(col);
-            products(&mut sums, isa, p, keys, |i, v| {
-                isa.load_f16(values.add(i * dim + v * I::LANES))
-            });
+            let values = Halves { data: page.v.cast::<u16>().add(col), stride: dim };
+            products(isa, &mut sums, weights, PAGE, keys, values);
         }
         KvType::Q8_0 => {
-            let values = page.v.cast::<i8>().add(col);
-            products(&mut sums, isa, p, keys, |i, v| {
-                let at = v * I::LANES;
-                let scale = page.v_scales.add(i * (dim / GROUP) + (col + at) / GROUP);
-                let scale = half::f16::from_bits(*scale).to_f32();
-                isa.fmul(isa.load_i8(values.add(i * dim + at)), isa.fsplat(scale))
-            });
+            let bytes = Bytes { data: page.v.cast::<i8>().add(col), stride: dim };
+            let values = Scaled { bytes, scales: page.v_scales, col };
+            products(isa, &mut sums, weights, PAGE, keys, values);
         }
     }
     for n in 0..N {
         for v in 0..W {
-            isa.fstore(out[n].add(col + v * I::LANES), sums[n][v]);
+            isa.fstore(out.add(n * dim + col + v * I::LANES), sums[n][v]);
         }
     }
 }
 
-/// `sums[n][v] += rows[n][i] * load(i, v)` for i in order.
+/// `sums[n][v] += rows[n * stride + i] * b(i, v)` for i in order.
 #[inline(always)]
 unsafe fn products<I: Isa, const N: usize, const W: usize>(
-    sums: &mut [[I::F; W]; N],
     isa: I,
-    rows: [*const f32; N],
+    sums: &mut [[I::F; W]; N],
+    rows: *const f32,
+    stride: usize,
     len: usize,
-    load: impl Fn(usize, usize) -> I::F,
+    load: impl Load<I>,
 ) {
+    let mut local = *sums;
     for i in 0..len {
-        let b: [I::F; W] = std::array::from_fn(|v| load(i, v));
+        let mut b = [isa.fsplat(0.0); W];
+        for v in 0..W {
+            b[v] = load.at(isa, i, v);
+        }
         for n in 0..N {
-            let a = isa.fsplat(*rows[n].add(i));
+            let a = isa.fsplat(*rows.add(n * stride + i));
             for v in 0..W {
-                sums[n][v] = isa.fma(a, b[v], sums[n][v]);
+                local[n][v] = isa.fma(a, b[v], local[n][v]);
             }
         }
     }
+    *sums = local;
 }

@@ -1,6 +1,8 @@
 //! The processor against the naive reference device on small models of every family, and against itself: alone, in
 //! a batch, in chunks, on scattered pages, on one thread or three, the logits of a token are the same bits.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::sync::Arc;
 
 use hob_cpu::{CpuOps, IsaKind};

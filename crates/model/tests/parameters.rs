@@ -1,6 +1,8 @@
 //! Published parameter counts, from the architecture description alone. Numbers: the models' configuration files,
 //! and the counts their publishers give; DeepSeek-V3 without its multi-token prediction layer.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use hob_gguf::{MetaBuilder, Metadata};
 use hob_model::{CacheLayout, Header, Model, arch};
 
