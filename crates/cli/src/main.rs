@@ -2,8 +2,10 @@
 //! `anyhow`. Deliberately absent: anything another program could want to call.
 
 mod answer;
+mod bench;
 mod chat;
 mod context;
+mod eval;
 mod input;
 mod interrupt;
 mod list;
@@ -45,6 +47,8 @@ enum Verb {
     Show(show::Args),
     Rm(rm::Args),
     Tokenize(tokenize::Args),
+    Bench(bench::Args),
+    Eval(eval::Args),
 }
 
 fn main() -> ExitCode {
@@ -63,5 +67,7 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Show(args) => show::run(args),
         Verb::Rm(args) => rm::run(args),
         Verb::Tokenize(args) => tokenize::run(args),
+        Verb::Bench(args) => bench::run(args),
+        Verb::Eval(args) => eval::run(args),
     }
 }
