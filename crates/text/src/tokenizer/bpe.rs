@@ -11,7 +11,7 @@ use hob_gguf::Metadata;
 
 use super::merge::{Merger, Pairs, Symbol};
 use super::pre::PreTokenizer;
-use super::vocab::Vocab;
+use super::vocab::{Kind, Vocab};
 use crate::{TextError, Token};
 
 /// The longest word that is merged as one: beyond it (never in honest text) it is cut, so that memory stays bounded.
@@ -165,9 +165,11 @@ impl Bpe {
         if (symbol.id as usize) < vocab.len() {
             return out.push(symbol.id);
         }
+        // Some files name their end of text as unknown token: a byte without token must not end the text.
+        let unknown = vocab.unk.filter(|&t| vocab.kind(t) == Kind::Unknown);
         let (start, end) = (symbol.start as usize, (symbol.start + symbol.len) as usize);
         for &byte in word.get(start..end).unwrap_or_default() {
-            out.extend(self.byte_tokens[usize::from(byte)].or(vocab.unk));
+            out.extend(self.byte_tokens[usize::from(byte)].or(unknown));
         }
     }
 }

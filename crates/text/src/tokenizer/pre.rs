@@ -4,6 +4,7 @@
 //! Absent on purpose: a default for unknown names, since a wrong split silently degrades every answer.
 
 use regex::Regex;
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use crate::TextError;
 
@@ -343,7 +344,8 @@ fn group_digits(run: &str, base: usize, piece: &mut impl FnMut(usize)) {
 
 /// `\w` without digits: what makes the end of a digit run no word boundary.
 fn is_word_char(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
+    let connector = c.general_category() == GeneralCategory::ConnectorPunctuation;
+    c.is_alphabetic() || connector || c.general_category_group() == GeneralCategoryGroup::Mark
 }
 
 #[cfg(test)]

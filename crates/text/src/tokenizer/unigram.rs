@@ -11,6 +11,9 @@ use crate::{TextError, Token};
 /// How much worse than the worst piece an unknown character is.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
+/// The longest replacement that is honoured (Unicode's own go to 33): a file must not make a text thousands of times longer.
+const MAX_REPLACEMENT_BYTES: usize = 64;
+
 /// The algorithm with its tables.
 #[derive(Debug)]
 pub(super) struct Unigram {
@@ -188,7 +191,7 @@ impl CharsMap {
     fn longest(&self, text: &[u8]) -> Option<(usize, &str)> {
         let (at, len) = self.trie.common_prefix_search(text).last()?;
         let tail = self.strings.get(at as usize..)?;
-        let end = tail.iter().position(|&b| b == 0)?;
+        let end = tail.iter().take(MAX_REPLACEMENT_BYTES).position(|&b| b == 0)?;
         std::str::from_utf8(&tail[..end]).ok().map(|to| (len, to))
     }
 }

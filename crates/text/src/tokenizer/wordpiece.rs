@@ -46,7 +46,9 @@ impl WordPiece {
         let mut rest = word.as_bytes();
         let start = out.len();
         if rest.len() > SPACE_MARK.len() {
-            let fits = word.chars().count() <= MAX_WORD_CHARS + 1;
+            // A mark inside a word is text that looks like the vocabulary's own writing.
+            let marked = word[SPACE_MARK.len()..].contains(SPACE_MARK);
+            let fits = !marked && word.chars().count() <= MAX_WORD_CHARS + 1;
             while fits && let Some((token, len)) = self.trie.prefixes(rest).last() {
                 out.push(token);
                 rest = rest.get(len..).unwrap_or_default();
@@ -73,11 +75,14 @@ fn normalized<'t>(vocab: &Vocab, text: &'t str) -> Box<dyn Iterator<Item = char>
 }
 
 fn is_removed(c: char) -> bool {
-    let control = matches!(
-        c.general_category(),
-        GeneralCategory::Control | GeneralCategory::Format | GeneralCategory::PrivateUse
-    );
-    c == '\u{fffd}' || control && !c.is_whitespace()
+    match c {
+        '\t' | '\n' | '\r' => false,
+        '\u{fffd}' => true,
+        _ => matches!(
+            c.general_category(),
+            GeneralCategory::Control | GeneralCategory::Format | GeneralCategory::PrivateUse
+        ),
+    }
 }
 
 /// Whether a character is a word of its own: punctuation and ideographs.
