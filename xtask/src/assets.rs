@@ -18,7 +18,7 @@ use crate::sh;
 use fetch::Cache;
 
 /// Which assets to fetch.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
     /// Names of assets; without names, those that the tests use
     names: Vec<String>,

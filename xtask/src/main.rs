@@ -22,6 +22,12 @@ enum Command {
     Arrows,
     /// Fetch models, vocabularies and texts for tests and benchmarks, checked by sha256
     Assets(assets::Args),
+    /// Fetch what the tests use, then run them all: `cargo test --workspace ARGS`
+    Test {
+        /// Arguments for cargo test
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Measure hob against llama.cpp's llama-bench, interleaved; writes a CSV file to bench/
     Bench(bench::Args),
 }
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Assets(args) => assets::run(&args),
+        Command::Test { args } => test(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {
@@ -43,4 +50,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The README's second command.
+fn test(args: &[String]) -> anyhow::Result<()> {
+    assets::run(&assets::Args::default())?;
+    sh::run(sh::cargo(&["test", "--workspace"]).args(args))
 }
