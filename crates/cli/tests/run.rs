@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Home, said, text};
+use common::{Home, said, slow, text};
 use hob_testkit::{Family, Tiny};
 
 const GREEDY: [&str; 4] = ["--temperature", "0", "--max-tokens", "12"];
@@ -149,25 +149,11 @@ fn a_truncated_file_is_refused() {
     home.hob(&["run", text(&file), "Hi"]).fails(1, &["short.gguf"]);
 }
 
-/// A model slow enough to be interrupted.
-fn slow(home: &Home) -> PathBuf {
-    let tiny = Tiny {
-        layers: 6,
-        width: 512,
-        ffn: 1024,
-        heads: 8,
-        kv_heads: 8,
-        context: 4096,
-        ..Tiny::new(Family::Llama)
-    };
-    home.file("slow.gguf", &tiny.bytes())
-}
-
 #[test]
 fn a_reader_that_leaves_ends_the_run_quietly() {
     let home = Home::new();
     let slow = slow(&home);
-    let mut child = home.command(&["run", text(&slow), "Hello", "--seed", "1"]).spawn().unwrap();
+    let mut child = home.command(&["run", text(&slow), "Hello", "--seed", "4"]).spawn().unwrap();
     let mut first = [0];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let run = said(child.wait_with_output().unwrap());
@@ -180,7 +166,7 @@ fn a_reader_that_leaves_ends_the_run_quietly() {
 fn ctrl_c_ends_the_answer_with_130() {
     let home = Home::new();
     let slow = slow(&home);
-    let mut child = home.command(&["run", text(&slow), "Hello", "--seed", "1"]).spawn().unwrap();
+    let mut child = home.command(&["run", text(&slow), "Hello", "--seed", "4"]).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let mut first = [0];
     stdout.read_exact(&mut first).unwrap();

@@ -1,7 +1,7 @@
 //! What the suites share: the program in an empty home of its own, and small models as files.
 
-// Each suite uses its part.
-#![allow(dead_code)]
+// Each suite uses its part; a broken test may panic anywhere.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -38,9 +38,14 @@ impl Home {
         path
     }
 
+    /// The store's folder.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("hob")
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hob"));
-        command.args(args).env("HOB_HOME", self.dir.path().join("hob"));
+        command.args(args).env("HOB_HOME", self.path());
         // No test may reach a hub or a package index.
         for variable in ["HF_ENDPOINT", "MODELSCOPE_DOMAIN", "PIP_INDEX_URL"] {
             command.env(variable, "http://127.0.0.1:9");
@@ -96,4 +101,18 @@ impl Said {
 
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// A model slow enough to be interrupted.
+pub fn slow(home: &Home) -> PathBuf {
+    let tiny = Tiny {
+        layers: 6,
+        width: 512,
+        ffn: 1024,
+        heads: 8,
+        kv_heads: 8,
+        context: 4096,
+        ..Tiny::new(Family::Llama)
+    };
+    home.file("slow.gguf", &tiny.bytes())
 }
