@@ -144,10 +144,7 @@ impl CpuOps {
             n => n,
         };
         let held = hold(model, &gguf, bound)?;
-        let widest = held
-            .iter()
-            .filter_map(|h| if let Held::Matrix(m) = h { Some(m.cols()) } else { None })
-            .max();
+        let widest = hob_model::widest_input(model) as usize;
         let angles = model.ropes.iter().map(|rope| Angles::new(rope, &held, limits.rows)).collect();
         Ok(CpuOps {
             isa,
@@ -157,7 +154,7 @@ impl CpuOps {
             batch: Batch::new(),
             angles,
             kv: KvCache::new(&CacheLayout::of(model), limits.kv, limits.pages)?,
-            acts: Acts::new(limits.rows, widest.unwrap_or(0), isa == IsaKind::Avx2),
+            acts: Acts::new(limits.rows, widest, isa == IsaKind::Avx2),
             workspaces: PerWorker::new(threads),
             spaces: PerWorker::new(threads),
             tasks: Vec::new(),

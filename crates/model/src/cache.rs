@@ -114,7 +114,7 @@ pub struct Footprint {
     pub weights: u64,
     /// KV pages.
     pub kv: u64,
-    /// Scratch buffers of [`crate::Scratch`].
+    /// Scratch buffers of [`crate::Scratch`] and [`staging`].
     pub buffers: u64,
 }
 
@@ -136,6 +136,19 @@ pub fn footprint(model: &Model, limits: &Limits, weights: u64) -> Footprint {
     Footprint {
         weights,
         kv: CacheLayout::of(model).page_bytes(limits.kv) * limits.pages as u64,
-        buffers: 4 * (body * limits.rows as u64 + logits),
+        buffers: 4 * (body * limits.rows as u64 + logits)
+            + staging(widest_input(model), limits.rows),
     }
+}
+
+/// Row length of the widest matrix.
+pub fn widest_input(model: &Model) -> u64 {
+    let matrices = model.weights.iter().filter(|w| w.shape.len() > 1);
+    matrices.map(|w| w.shape[0]).max().unwrap_or(0)
+}
+
+/// Bytes that a backend may stage the activations of `rows` rows of `width` elements in, before a product: signed
+/// bytes, the same as i16, a scale per 32, sums per 16 and per 32; rows padded to 256.
+pub fn staging(width: u64, rows: usize) -> u64 {
+    width.next_multiple_of(256) * rows as u64 / 32 * (32 + 64 + 4 + 4 + 2)
 }

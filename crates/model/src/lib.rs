@@ -13,7 +13,10 @@ mod spec;
 mod weights;
 
 pub use batch::{Batch, BatchError, Output, Span};
-pub use cache::{CacheGroup, CacheKind, CacheLayout, Footprint, KvType, Limits, PAGE, footprint};
+pub use cache::{
+    CacheGroup, CacheKind, CacheLayout, Footprint, KvType, Limits, PAGE, footprint, staging,
+    widest_input,
+};
 pub use error::ModelError;
 pub use forward::{Scratch, forward, head};
 pub use header::Header;

@@ -58,6 +58,14 @@ impl Acts {
         }
     }
 
+    /// Bytes allocated.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        let (codes, wide) = (size_of_val(&self.codes[..]), size_of_val(&self.wide[..]));
+        let sums = size_of_val(&self.sums16[..]) + size_of_val(&self.sums32[..]);
+        codes + wide + size_of_val(&self.scales[..]) + sums
+    }
+
     /// The shared view.
     pub fn view(&mut self) -> ActsView {
         ActsView {

@@ -162,6 +162,17 @@ fn batch_equals_single() {
     }
 }
 
+/// What is staged is what the footprint says.
+#[test]
+fn staging_is_predicted() {
+    for (rows, width) in [(1, 32), (7, 576), (512, 3072)] {
+        assert_eq!(
+            Acts::new(rows, width, true).bytes() as u64,
+            hob_model::staging(width as u64, rows)
+        );
+    }
+}
+
 fn thread_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
