@@ -11,6 +11,7 @@ use hob_engine::{LoadOptions, Runner};
 use hob_hub::Hub;
 use hob_machine::Machine;
 use hob_model::{Batch, Limits, Output, PAGE};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::answer::{Kv, default_threads};
@@ -123,6 +124,8 @@ struct Bench {
     filled: Vec<usize>,
     /// State of the random tokens.
     random: u64,
+    /// What is going on, on a terminal.
+    status: ProgressBar,
 }
 
 impl Bench {
@@ -132,7 +135,8 @@ impl Bench {
         let pages = (0..sequences)
             .map(|s| (s * each..(s + 1) * each).map(|page| page as u32).collect())
             .collect();
-        Bench { runner, batch: Batch::new(), pages, filled: vec![0; sequences], random: 1 }
+        let status = ProgressBar::new_spinner();
+        Bench { runner, batch: Batch::new(), pages, filled: vec![0; sequences], random: 1, status }
     }
 
     /// All tests, by rising depth, so that what one filled serves the next.
@@ -143,6 +147,7 @@ impl Bench {
         for &depth in &depths {
             if args.prompt > 0 {
                 self.fill(1, depth)?;
+                self.status.set_message(format!("prefill of {} at {depth}", args.prompt));
                 self.prefill(depth, args.prompt)?;
                 let seconds = self.timed(args.runs, |b| b.prefill(depth, args.prompt))?;
                 rows.push(Row { test: "prefill", tokens: args.prompt, depth, batch: 1, seconds });
@@ -150,6 +155,8 @@ impl Bench {
             for &batch in &args.batch {
                 if args.generate > 0 {
                     self.fill(batch, depth)?;
+                    let what = format!("decode of {} at {depth}, {batch} at once", args.generate);
+                    self.status.set_message(what);
                     self.decode(batch, depth, args.generate.min(WARM_UP))?;
                     let seconds =
                         self.timed(args.runs, |b| b.decode(batch, depth, args.generate))?;
@@ -157,6 +164,7 @@ impl Bench {
                 }
             }
         }
+        self.status.finish_and_clear();
         Ok(())
     }
 
@@ -167,6 +175,7 @@ impl Bench {
     ) -> Result<Vec<f64>> {
         let mut seconds = Vec::with_capacity(runs);
         for _ in 0..runs {
+            self.status.tick();
             let start = Instant::now();
             test(self)?;
             seconds.push(start.elapsed().as_secs_f64());
@@ -179,6 +188,8 @@ impl Bench {
         for sequence in 0..sequences {
             let filled = self.filled[sequence];
             if filled < depth {
+                self.status
+                    .set_message(format!("sequence {sequence}: reading {depth} tokens first"));
                 self.read(sequence, filled, depth - filled)?;
                 self.filled[sequence] = depth;
             }

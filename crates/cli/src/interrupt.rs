@@ -1,6 +1,6 @@
 //! Ctrl-C: while an answer is being written it asks for its end; the second time, and at any other moment, it ends the program.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context, Result};
@@ -20,8 +20,11 @@ pub fn install() -> Result<()> {
 
 fn on_signal() {
     if STATE.compare_exchange(ANSWERING, ASKED, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-        // A progress bar hides the cursor.
-        let _ = write!(std::io::stderr(), "\x1b[?25h");
+        let mut stderr = std::io::stderr();
+        if stderr.is_terminal() {
+            // A progress bar hides the cursor.
+            let _ = writeln!(stderr, "\x1b[?25h");
+        }
         std::process::exit(out::INTERRUPTED.into());
     }
 }
