@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The folder of the tools that measure peers and make models.
-fn tools_dir() -> Result<PathBuf> {
+pub fn tools_dir() -> Result<PathBuf> {
     let dir = match std::env::var_os("HOB_TOOLS") {
         Some(dir) => PathBuf::from(dir),
         None => sh::root().join("../shared/tools"),
@@ -180,14 +180,14 @@ fn constants(args: &Args, programs: &Programs) -> Result<Vec<(&'static str, Stri
 }
 
 /// The first value of a key in Linux's description of the processors.
-fn cpuinfo(key: &str) -> Option<String> {
+pub fn cpuinfo(key: &str) -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.split(':').next().is_some_and(|k| k.trim() == key))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// The instruction sets that matter for kernels, of all that a processor has.
-fn isa(flags: &str) -> String {
+pub fn isa(flags: &str) -> String {
     const KNOWN: &[&str] = &[
         "avx2",
         "fma",

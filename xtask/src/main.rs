@@ -5,6 +5,7 @@ mod arrows;
 mod assets;
 mod bench;
 mod check;
+mod judge;
 mod sh;
 mod sources;
 
@@ -30,6 +31,8 @@ enum Command {
     },
     /// Measure hob against llama.cpp's llama-bench, interleaved; writes a CSV file to bench/
     Bench(bench::Args),
+    /// Compare hob's predictions with llama.cpp's; writes a CSV file to bench/ and fails if they are too far apart
+    Judge(judge::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Assets(args) => assets::run(&args),
         Command::Test { args } => test(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Judge(args) => judge::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //!     HOB_TINY=T cargo test -p hob-forge --test llama_cpp -- --ignored write_models
 //!     llama-perplexity -m T/a.gguf -f T/text.txt -c 64 --kl-divergence-base tests/data/tiny.kld
 //!     llama-perplexity -m T/b.gguf -c 64 --kl-divergence-base tests/data/tiny.kld --kl-divergence
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
