@@ -66,10 +66,6 @@ impl Matrix {
     pub fn rows(&self) -> usize {
         self.rows
     }
-    /// Inputs.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
     /// How its activations are wanted.
     pub fn acts(&self) -> ActKind {
         match self.ty {

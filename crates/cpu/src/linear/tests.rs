@@ -44,20 +44,20 @@ fn blocks(rng: &mut Rng, ty: GgmlType, rows: usize, cols: usize) -> Vec<u8> {
 }
 
 fn multiply(isa: IsaKind, w: &Matrix, x: &[f32], count: usize, rows: Range<usize>) -> Vec<f32> {
-    let mut acts = Acts::new(count, w.cols(), true);
+    let mut acts = Acts::new(count, w.cols, true);
     let view = acts.view();
     let mut out = vec![f32::NAN; count * w.rows()];
     let product = Product {
         w,
         acts: view,
-        src: Src::new(x.as_ptr(), w.cols()),
+        src: Src::new(x.as_ptr(), w.cols),
         count,
         dst: Dst::new(out.as_mut_ptr(), w.rows()),
     };
     // SAFETY: all views cover `count` rows; one thread.
     unsafe {
         for n in 0..count {
-            view.quantize(isa, w.acts(), n, &x[n * w.cols()..][..w.cols()]);
+            view.quantize(isa, w.acts(), n, &x[n * w.cols..][..w.cols]);
         }
         product.run(isa, rows, &mut Workspace::default());
     }
