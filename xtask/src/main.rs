@@ -3,6 +3,7 @@
 
 mod arrows;
 mod assets;
+mod avx512;
 mod bench;
 mod check;
 mod judge;
@@ -33,6 +34,8 @@ enum Command {
     Bench(bench::Args),
     /// Compare hob's predictions with llama.cpp's; writes a CSV file to bench/ and fails if they are too far apart
     Judge(judge::Args),
+    /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
+    Avx512(avx512::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Judge(args) => judge::run(&args),
+        Command::Avx512(args) => avx512::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

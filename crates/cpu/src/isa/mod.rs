@@ -178,3 +178,17 @@ impl IsaKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prints what the other tests iterate over: `cargo xtask avx512` looks for this line.
+    #[test]
+    fn kinds_of_this_host() {
+        let kinds = IsaKind::available();
+        eprintln!("kinds: {}", kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" "));
+        assert_eq!(kinds[0], IsaKind::Scalar);
+        assert_eq!(kinds.last(), Some(&IsaKind::best()));
+    }
+}
