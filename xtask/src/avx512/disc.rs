@@ -85,7 +85,8 @@ fn script(programs: &[Program]) -> String {
         let _ = writeln!(script, "/bin/{name} --test-threads=1 --nocapture {args}");
         let _ = writeln!(script, "echo \"hob: {name} exited with $?\"");
     }
-    let _ = writeln!(script, "echo '{DONE}'\n/bin/busybox poweroff -f");
+    // The serial port is slower than the tests: without the pause its last lines are lost.
+    let _ = writeln!(script, "echo '{DONE}'\n/bin/busybox sleep 5\n/bin/busybox poweroff -f");
     script
 }
 
