@@ -119,6 +119,9 @@ struct Dot<I: Isa, C> {
     acts: ActsView,
     block: usize,
     codes: *const i8,
+    /// What the next panel will read, asked for a little with each part: a burst would stall on the misses that
+    /// a core can have open.
+    next: *const u8,
     scales: [I::V; MOST_SUBS],
     factors: [I::F; 2],
     sum: I::V,
@@ -142,6 +145,9 @@ impl<I: Isa, C: SuperCodec> SuperSink<I> for Dot<I, C> {
     }
     #[inline(always)]
     unsafe fn codes(&mut self, sub: usize, step: usize, codes: [I::V; 4]) {
+        self.tile.isa.prefetch(self.next);
+        self.tile.isa.prefetch(self.next.wrapping_add(64));
+        self.next = self.next.wrapping_add(I::LANES * C::BYTES / 16);
         let acts = self.codes.add(256 / C::SUBS * sub + 4 * step);
         self.sum = self.tile.isa.quad_dot(self.sum, codes, acts, self.scales[sub], C::DEPTH);
     }
@@ -216,12 +222,12 @@ impl<I: Isa, C: SuperCodec> Tile for SuperTile<I, C> {
         let isa = self.isa;
         let mut total = isa.fsplat(0.0);
         for block in 0..width / 256 {
-            ahead(isa, rows, stride, block, C::BYTES);
             let mut dot = Dot {
                 tile: self,
                 acts,
                 block,
                 codes: acts.codes(0, 256 * block),
+                next: rows.wrapping_add(I::LANES * (stride + block * C::BYTES)),
                 scales: [isa.splat(0); MOST_SUBS],
                 factors: [isa.fsplat(0.0); 2],
                 sum: isa.splat(0),
