@@ -5,7 +5,7 @@
 
 use hob_model::{KvType, PAGE};
 
-use crate::isa::{Isa, IsaKind, Plain};
+use crate::isa::{Floats, IsaKind, Plain};
 use crate::kv::{GROUP, HeadPage, KvView};
 use crate::linear::{Dst, Src};
 use crate::rows::{dispatch, exp};
@@ -84,7 +84,7 @@ impl Attention<'_> {
     }
 
     #[inline(always)]
-    unsafe fn rows<I: Isa>(&self, isa: I, task: Task, space: &mut Space) {
+    unsafe fn rows<I: Floats>(&self, isa: I, task: Task, space: &mut Space) {
         let dim = self.kv.head_dim(self.layer);
         let rows = task.rows * self.group;
         self.load(task, dim, space);
@@ -156,7 +156,7 @@ fn for_rows(rows: usize, mut f: impl FnMut(usize, usize)) {
 
 /// One page's share of the running softmax of one row: scores become weights, the past is rescaled.
 #[inline(always)]
-unsafe fn softmax<I: Isa>(isa: I, row: usize, visible: usize, dim: usize, space: &mut Space) {
+unsafe fn softmax<I: Floats>(isa: I, row: usize, visible: usize, dim: usize, space: &mut Space) {
     let scores = &mut space.scores[row * PAGE..(row + 1) * PAGE];
     if visible == 0 {
         scores.fill(0.0);
@@ -195,7 +195,7 @@ unsafe fn softmax<I: Isa>(isa: I, row: usize, visible: usize, dim: usize, space:
 
 /// Cached values as vectors: `at(i, v)` is vector `v` of inner index `i`. A trait and not a closure: a closure that
 /// is not inlined loses its instruction set.
-trait Load<I: Isa>: Copy {
+trait Load<I: Floats>: Copy {
     unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F;
 }
 
@@ -206,7 +206,7 @@ struct Halves {
     stride: usize,
 }
 
-impl<I: Isa> Load<I> for Halves {
+impl<I: Floats> Load<I> for Halves {
     #[inline(always)]
     unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F {
         isa.load_f16(self.data.add(i * self.stride + v * I::LANES))
@@ -220,7 +220,7 @@ struct Bytes {
     stride: usize,
 }
 
-impl<I: Isa> Load<I> for Bytes {
+impl<I: Floats> Load<I> for Bytes {
     #[inline(always)]
     unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F {
         isa.load_i8(self.data.add(i * self.stride + v * I::LANES))
@@ -235,7 +235,7 @@ struct Scaled {
     col: usize,
 }
 
-impl<I: Isa> Load<I> for Scaled {
+impl<I: Floats> Load<I> for Scaled {
     #[inline(always)]
     unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F {
         let group = (self.col + v * I::LANES) / GROUP;
@@ -247,7 +247,7 @@ impl<I: Isa> Load<I> for Scaled {
 
 /// Scores of `N` query rows with the keys of a page.
 #[inline(always)]
-unsafe fn scores<I: Isa, const N: usize>(isa: I, cached: Cached, at: usize, space: &mut Space) {
+unsafe fn scores<I: Floats, const N: usize>(isa: I, cached: Cached, at: usize, space: &mut Space) {
     let Cached { kind, page, dim } = cached;
     let q = space.q.as_ptr().add(at * dim);
     let out = space.scores.as_mut_ptr().add(at * PAGE);
@@ -284,7 +284,7 @@ unsafe fn scores<I: Isa, const N: usize>(isa: I, cached: Cached, at: usize, spac
 
 /// Adds the values of a page, weighted, to `N` rows.
 #[inline(always)]
-unsafe fn mix<I: Isa, const N: usize>(
+unsafe fn mix<I: Floats, const N: usize>(
     isa: I,
     cached: Cached,
     keys: usize,
@@ -306,7 +306,7 @@ unsafe fn mix<I: Isa, const N: usize>(
 }
 
 #[inline(always)]
-unsafe fn mix_columns<I: Isa, const N: usize, const W: usize>(
+unsafe fn mix_columns<I: Floats, const N: usize, const W: usize>(
     isa: I,
     cached: Cached,
     keys: usize,
@@ -341,7 +341,7 @@ unsafe fn mix_columns<I: Isa, const N: usize, const W: usize>(
 
 /// `sums[n][v] += rows[n * stride + i] * b(i, v)` for i in order.
 #[inline(always)]
-unsafe fn products<I: Isa, const N: usize, const W: usize>(
+unsafe fn products<I: Floats, const N: usize, const W: usize>(
     isa: I,
     sums: &mut [[I::F; W]; N],
     rows: *const f32,

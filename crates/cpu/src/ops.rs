@@ -14,7 +14,7 @@ use hob_quant::decode_row;
 use crate::attention::{Attention, Space, Task, rows_per_task};
 use crate::isa::IsaKind;
 use crate::kv::KvCache;
-use crate::linear::{ActKind, Acts, Dst, Matrix, Product, Src, Workspace};
+use crate::linear::{ActKind, Acts, ActsView, Dst, Matrix, Product, Src, Workspace};
 use crate::pool::Pool;
 use crate::{CpuError, rows, zeroed};
 
@@ -186,13 +186,6 @@ impl CpuOps {
         self.view(buf)
     }
 
-    fn matrix(&self, id: WeightId) -> &Matrix {
-        match &self.held[id.index()] {
-            Held::Matrix(m) => m,
-            Held::Vector(_) => unreachable!("linears are held as matrices"),
-        }
-    }
-
     /// Quantizes the rows of `src` as `kind` wants them.
     fn quantize(&mut self, src: View, cols: usize, kind: ActKind) {
         if kind == ActKind::Float {
@@ -204,49 +197,83 @@ impl CpuOps {
         per_row(&mut self.pool, src.rows, cols, &one);
     }
 
-    /// Runs linears of one input; `after(rows, linear)` follows on the thread that computed those outputs.
+    /// Runs linears of one input; `after(rows)` follows on the thread that computed those outputs.
     fn products(
         &mut self,
         src: View,
         parts: &[(View, &Linear)],
-        after: &(dyn Fn(Range<usize>, usize) + Sync),
+        after: &(dyn Fn(Range<usize>) + Sync),
     ) {
+        let unit =
+            unit_rows(parts.iter().map(|(_, l)| l.output as usize).sum(), self.pool.threads());
         for kind in [ActKind::Super, ActKind::Block32, ActKind::Float] {
-            let is_kind = |l: &Linear| self.matrix(l.weight).acts() == kind;
+            let is_kind = |l: &Linear| matrix(&self.held, l.weight).acts() == kind;
             if !parts.iter().any(|(_, l)| is_kind(l)) {
                 continue;
             }
-            let cols = parts[0].1.input as usize;
-            self.quantize(src, cols, kind);
-            let (isa, acts, workspaces) = (self.isa, self.acts.view(), &self.workspaces);
-            let held = &self.held;
-            let unit =
-                unit_rows(parts.iter().map(|(_, l)| l.output as usize).sum(), self.pool.threads());
-            let units = |l: &Linear| (l.output as usize).div_ceil(unit);
-            let of_kind =
-                |l: &Linear| matches!(&held[l.weight.index()], Held::Matrix(m) if m.acts() == kind);
-            let total = parts.iter().filter(|(_, l)| of_kind(l)).map(|(_, l)| units(l)).sum();
+            self.quantize(src, parts[0].1.input as usize, kind);
+            let (isa, acts, held) = (self.isa, self.acts.view(), &self.held);
+            let job = Job { isa, acts, held, src };
+            let of_kind = || {
+                parts
+                    .iter()
+                    .filter(|(_, l)| matrix(held, l.weight).acts() == kind)
+                    .map(|(dst, l)| (dst, *l, (l.output as usize).div_ceil(unit)))
+            };
+            let total = of_kind().map(|(_, _, units)| units).sum();
+            let workspaces = &self.workspaces;
             self.pool.run(total, &|worker, mut index| {
-                for (which, (dst, linear)) in
-                    parts.iter().enumerate().filter(|(_, (_, l))| of_kind(l))
-                {
-                    if index >= units(linear) {
-                        index -= units(linear);
+                for (dst, linear, units) in of_kind() {
+                    if index >= units {
+                        index -= units;
                         continue;
                     }
-                    let Held::Matrix(w) = &held[linear.weight.index()] else { return };
-                    let rows = index * unit..((index + 1) * unit).min(w.rows());
-                    let product =
-                        Product { w, acts, src: src.src(), count: src.rows, dst: dst.dst() };
+                    let rows = index * unit..((index + 1) * unit).min(linear.output as usize);
                     // SAFETY: units are disjoint outputs; workspace of this worker.
-                    unsafe { product.run(isa, rows.clone(), workspaces.get(worker)) };
-                    if let Some(Held::Vector(bias)) = linear.bias.map(|b| &held[b.index()]) {
-                        add_bias(*dst, rows.clone(), &bias[rows.clone()]);
-                    }
-                    return after(rows, which);
+                    unsafe { job.run(*dst, linear, &rows, workspaces.get(worker)) };
+                    return after(rows);
                 }
             });
         }
+    }
+}
+
+/// What the units of a product share.
+struct Job<'a> {
+    isa: IsaKind,
+    acts: ActsView,
+    held: &'a [Held],
+    src: View,
+}
+
+impl Job<'_> {
+    /// Outputs `rows` of a linear for every row of `src`.
+    ///
+    /// # Safety
+    /// No one else writes or reads these outputs meanwhile.
+    unsafe fn run(&self, dst: View, linear: &Linear, rows: &Range<usize>, ws: &mut Workspace) {
+        let (w, src) = (matrix(self.held, linear.weight), self.src);
+        let product =
+            Product { w, acts: self.acts, src: src.src(), count: src.rows, dst: dst.dst() };
+        // SAFETY: the caller's.
+        unsafe { product.run(self.isa, rows.clone(), ws) };
+        if let Some(bias) = linear.bias {
+            add_bias(dst, rows.clone(), &vector(self.held, bias)[rows.clone()]);
+        }
+    }
+}
+
+fn matrix(held: &[Held], id: WeightId) -> &Matrix {
+    match &held[id.index()] {
+        Held::Matrix(m) => m,
+        Held::Vector(_) => unreachable!("linears are held as matrices"),
+    }
+}
+
+fn vector(held: &[Held], id: WeightId) -> &[f32] {
+    match &held[id.index()] {
+        Held::Vector(v) => v,
+        Held::Matrix(_) => unreachable!("norms and biases are held as vectors"),
     }
 }
 
@@ -299,10 +326,7 @@ fn per_row(pool: &mut Pool, count: usize, width: usize, f: &(dyn Fn(usize) + Syn
 
 impl Angles {
     fn new(rope: &Rope, held: &[Held], rows: usize) -> Self {
-        let factors = match rope.factors.map(|id| &held[id.index()]) {
-            Some(Held::Vector(v)) => v.clone(),
-            _ => Vec::new(),
-        };
+        let factors = rope.factors.map(|id| vector(held, id).to_vec()).unwrap_or_default();
         let len = rows * rope.inv_freq.len();
         Angles { rope: rope.clone(), factors, cos: vec![0.0; len], sin: vec![0.0; len] }
     }
@@ -334,7 +358,7 @@ impl Ops for CpuOps {
     fn embed(&mut self, dst: Buf, table: WeightId, scale: f32) {
         let rows = self.batch.rows();
         let out = self.fill(dst, rows);
-        let (table, tokens) = (self.matrix(table), self.batch.tokens());
+        let (table, tokens) = (matrix(&self.held, table), self.batch.tokens());
         for (row, &token) in tokens.iter().enumerate() {
             assert!((token as usize) < table.rows(), "token {token} is outside the vocabulary");
             // SAFETY: one thread; the token is a row of the table.
@@ -349,7 +373,7 @@ impl Ops for CpuOps {
     fn rms_norm(&mut self, dst: Buf, src: Buf, norm: &Norm) {
         let src = self.view(src);
         let (dst, isa) = (self.fill(dst, src.rows), self.isa);
-        let Held::Vector(gain) = &self.held[norm.weight.index()] else { return };
+        let gain = vector(&self.held, norm.weight);
         per_row(&mut self.pool, src.rows, src.width, &|row| {
             // SAFETY: each row by one thread; in place is allowed.
             unsafe { rows::rms_norm(isa, dst.row(row), src.row(row), src.width, gain, norm.eps) }
@@ -359,7 +383,7 @@ impl Ops for CpuOps {
     fn linear(&mut self, dst: Buf, src: Buf, linear: &Linear) {
         let src = self.view(src);
         let dst = self.fill(dst, src.rows);
-        self.products(src, &[(dst, linear)], &|_, _| {});
+        self.products(src, &[(dst, linear)], &|_| {});
     }
 
     fn rope(&mut self, x: Buf, head_dim: u32, rope: usize) {
@@ -467,7 +491,7 @@ impl Ops for CpuOps {
         let dst = self.fill(dst, count);
         let src =
             View { data: hidden.row(0).wrapping_add(first * hidden.width), rows: count, ..hidden };
-        self.products(src, &[(dst, head)], &|_, _| {});
+        self.products(src, &[(dst, head)], &|_| {});
     }
 
     fn softcap(&mut self, x: Buf, count: usize, cap: f32) {
@@ -486,33 +510,28 @@ impl Ops for CpuOps {
     fn qkv(&mut self, q: Buf, k: Buf, v: Buf, src: Buf, gqa: &Gqa) {
         let src = self.view(src);
         let [q, k, v] = [q, k, v].map(|b| self.fill(b, src.rows));
-        self.products(src, &[(q, &gqa.q), (k, &gqa.k), (v, &gqa.v)], &|_, _| {});
+        self.products(src, &[(q, &gqa.q), (k, &gqa.k), (v, &gqa.v)], &|_| {});
     }
 
     fn gate_up(&mut self, gate: Buf, up: Buf, src: Buf, ffn: &Dense) {
-        if self.matrix(ffn.gate.weight).acts() != self.matrix(ffn.up.weight).acts() {
+        let kind = matrix(&self.held, ffn.gate.weight).acts();
+        if kind != matrix(&self.held, ffn.up.weight).acts() {
             self.linear(gate, src, &ffn.gate);
             self.linear(up, src, &ffn.up);
             return self.act_mul(gate, up, ffn.act);
         }
         let src = self.view(src);
         let [gate, up] = [gate, up].map(|b| self.fill(b, src.rows));
-        let kind = self.matrix(ffn.gate.weight).acts();
         self.quantize(src, ffn.gate.input as usize, kind);
-        let (isa, acts, workspaces, held) =
-            (self.isa, self.acts.view(), &self.workspaces, &self.held);
+        let (isa, workspaces) = (self.isa, &self.workspaces);
+        let job = Job { isa, acts: self.acts.view(), held: &self.held, src };
         let total = ffn.gate.output as usize;
         let unit = unit_rows(total, self.pool.threads());
         self.pool.run(total.div_ceil(unit), &|worker, index| {
             let columns = index * unit..((index + 1) * unit).min(total);
             for (dst, linear) in [(gate, &ffn.gate), (up, &ffn.up)] {
-                let Held::Matrix(w) = &held[linear.weight.index()] else { return };
-                let product = Product { w, acts, src: src.src(), count: src.rows, dst: dst.dst() };
                 // SAFETY: units are disjoint outputs; workspace of this worker.
-                unsafe { product.run(isa, columns.clone(), workspaces.get(worker)) };
-                if let Some(Held::Vector(bias)) = linear.bias.map(|b| &held[b.index()]) {
-                    add_bias(dst, columns.clone(), &bias[columns.clone()]);
-                }
+                unsafe { job.run(dst, linear, &columns, workspaces.get(worker)) };
             }
             for row in 0..src.rows {
                 let at = |v: View| v.row(row).wrapping_add(columns.start);
@@ -525,7 +544,7 @@ impl Ops for CpuOps {
     fn linear_add(&mut self, dst: Buf, tmp: Buf, src: Buf, linear: &Linear) {
         let (src, dst, isa) = (self.view(src), self.view(dst), self.isa);
         let tmp = self.fill(tmp, src.rows);
-        self.products(src, &[(tmp, linear)], &|columns, _| {
+        self.products(src, &[(tmp, linear)], &|columns| {
             for row in 0..src.rows {
                 let at = |v: View| v.row(row).wrapping_add(columns.start);
                 // SAFETY: these columns belong to this unit.

@@ -5,7 +5,7 @@
 
 use hob_model::{Activation, RopePairs};
 
-use crate::isa::{Isa, IsaKind, Plain};
+use crate::isa::{Floats, IsaKind, Plain};
 
 /// Runs `$body` with the vector token bound to `$isa`, or `$scalar`.
 macro_rules! dispatch {
@@ -51,7 +51,7 @@ pub unsafe fn rms_norm(
 }
 
 #[inline(always)]
-unsafe fn norm_group<I: Isa>(isa: I, dst: *mut f32, src: *const f32, gain: &[f32], eps: f32) {
+unsafe fn norm_group<I: Floats>(isa: I, dst: *mut f32, src: *const f32, gain: &[f32], eps: f32) {
     let (n, whole) = (gain.len(), gain.len() / I::LANES * I::LANES);
     let mut squares = isa.fsplat(0.0);
     for i in (0..whole).step_by(I::LANES) {
@@ -97,7 +97,7 @@ pub unsafe fn act_mul(kind: IsaKind, gate: *mut f32, up: *const f32, len: usize,
 }
 
 #[inline(always)]
-unsafe fn each<I: Isa>(
+unsafe fn each<I: Floats>(
     isa: I,
     a: *mut f32,
     b: *const f32,
@@ -115,14 +115,14 @@ unsafe fn each<I: Isa>(
 }
 
 #[inline(always)]
-unsafe fn silu<I: Isa>(isa: I, x: I::F) -> I::F {
+unsafe fn silu<I: Floats>(isa: I, x: I::F) -> I::F {
     let down = exp(isa, isa.fnma(x, isa.fsplat(1.0), isa.fsplat(0.0)));
     isa.fdiv(x, isa.fadd(isa.fsplat(1.0), down))
 }
 
 /// GELU in its tanh form: `x * sigmoid(2 u)`, `u = sqrt(2/pi) (x + 0.044715 x^3)` (arXiv 1606.08415).
 #[inline(always)]
-unsafe fn gelu<I: Isa>(isa: I, x: I::F) -> I::F {
+unsafe fn gelu<I: Floats>(isa: I, x: I::F) -> I::F {
     let cube = isa.fmul(isa.fmul(x, x), isa.fmul(x, isa.fsplat(0.044_715)));
     let u = isa.fmul(isa.fadd(x, cube), isa.fsplat(-1.595_769));
     isa.fdiv(x, isa.fadd(isa.fsplat(1.0), exp(isa, u)))
@@ -130,7 +130,7 @@ unsafe fn gelu<I: Isa>(isa: I, x: I::F) -> I::F {
 
 /// e^x within 2 units in the last place for x in -87 ..= 88; clamped outside (masked scores are set to zero by the caller). Cody-Waite reduction and a polynomial of degree 6 on -ln2/2 ..= ln2/2.
 #[inline(always)]
-pub(crate) unsafe fn exp<I: Isa>(isa: I, x: I::F) -> I::F {
+pub(crate) unsafe fn exp<I: Floats>(isa: I, x: I::F) -> I::F {
     let x = isa.fmin(isa.fmax(x, isa.fsplat(-87.0)), isa.fsplat(88.0));
     let n = isa.fround(isa.fmul(x, isa.fsplat(std::f32::consts::LOG2_E)));
     let r = isa.fnma(n, isa.fsplat(0.693_359_4), x);

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, SignedActs};
+use super::{Floats, Isa, SignedActs};
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +27,9 @@ unsafe fn dword(acts: *const i8, step: usize) -> __m256i {
 }
 
 // SAFETY: see the trait; each method is a handful of AVX2, FMA or F16C intrinsics.
-unsafe impl Isa for Avx2 {
+unsafe impl Floats for Avx2 {
     const LANES: usize = 8;
-    const TILE: usize = 4;
-    const SIGNED_BYTES: usize = 512;
-    const WIDE: bool = true;
-    type V = __m256i;
     type F = __m256;
-
     fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -42,13 +37,88 @@ unsafe impl Isa for Avx2 {
             && is_x86_feature_detected!("bmi2");
         has.then_some(Avx2(()))
     }
-
     #[inline(always)]
     fn with<R>(self, f: impl FnOnce() -> R) -> R {
         // SAFETY: `self` proves the features.
         unsafe { trampoline(f) }
     }
+    #[inline(always)]
+    unsafe fn fsplat(self, x: f32) -> __m256 {
+        _mm256_set1_ps(x)
+    }
+    #[inline(always)]
+    unsafe fn fload(self, p: *const f32) -> __m256 {
+        _mm256_loadu_ps(p)
+    }
+    #[inline(always)]
+    unsafe fn fstore(self, p: *mut f32, x: __m256) {
+        _mm256_storeu_ps(p, x)
+    }
+    #[inline(always)]
+    unsafe fn fadd(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmul(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_mul_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmax(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_max_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmin(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_min_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fdiv(self, a: __m256, b: __m256) -> __m256 {
+        _mm256_div_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        _mm256_fmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn fnma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        _mm256_fnmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn fround(self, a: __m256) -> __m256 {
+        _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+    }
+    #[inline(always)]
+    unsafe fn exp2_int(self, n: __m256) -> __m256 {
+        let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+    }
+    #[inline(always)]
+    unsafe fn fsum(self, a: __m256) -> f32 {
+        let x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+    }
+    #[inline(always)]
+    unsafe fn fmax_lane(self, a: __m256) -> f32 {
+        let x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> __m256 {
+        _mm256_cvtph_ps(_mm_loadu_si128(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m256 {
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
+    }
+}
 
+// SAFETY: as above.
+unsafe impl Isa for Avx2 {
+    const TILE: usize = 4;
+    const SIGNED_BYTES: usize = 512;
+    const WIDE: bool = true;
+    type V = __m256i;
     #[inline(always)]
     unsafe fn load_rows(self, base: *const u8, stride: usize) -> [__m256i; 4] {
         let at = |row: usize| base.add(row * stride);
@@ -229,82 +299,13 @@ unsafe impl Isa for Avx2 {
         _mm256_cvtepi32_ps(v)
     }
     #[inline(always)]
-    unsafe fn fsplat(self, x: f32) -> __m256 {
-        _mm256_set1_ps(x)
-    }
-    #[inline(always)]
-    unsafe fn fload(self, p: *const f32) -> __m256 {
-        _mm256_loadu_ps(p)
-    }
-    #[inline(always)]
-    unsafe fn fstore(self, p: *mut f32, x: __m256) {
-        _mm256_storeu_ps(p, x)
-    }
-    #[inline(always)]
-    unsafe fn fadd(self, a: __m256, b: __m256) -> __m256 {
-        _mm256_add_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fmul(self, a: __m256, b: __m256) -> __m256 {
-        _mm256_mul_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fmax(self, a: __m256, b: __m256) -> __m256 {
-        _mm256_max_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fmin(self, a: __m256, b: __m256) -> __m256 {
-        _mm256_min_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fdiv(self, a: __m256, b: __m256) -> __m256 {
-        _mm256_div_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        _mm256_fmadd_ps(a, b, c)
-    }
-    #[inline(always)]
-    unsafe fn fnma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        _mm256_fnmadd_ps(a, b, c)
-    }
-    #[inline(always)]
-    unsafe fn fround(self, a: __m256) -> __m256 {
-        _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
-    }
-    #[inline(always)]
     unsafe fn fabs(self, a: __m256) -> __m256 {
         _mm256_andnot_ps(_mm256_set1_ps(-0.0), a)
-    }
-    #[inline(always)]
-    unsafe fn exp2_int(self, n: __m256) -> __m256 {
-        let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-    }
-    #[inline(always)]
-    unsafe fn fsum(self, a: __m256) -> f32 {
-        let x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-        let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-        _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
-    }
-    #[inline(always)]
-    unsafe fn fmax_lane(self, a: __m256) -> f32 {
-        let x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-        let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
-        _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
-    }
-    #[inline(always)]
-    unsafe fn load_f16(self, p: *const u16) -> __m256 {
-        _mm256_cvtph_ps(_mm_loadu_si128(p.cast()))
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const u16) -> __m256 {
         let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-    }
-    #[inline(always)]
-    unsafe fn load_i8(self, p: *const i8) -> __m256 {
-        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
     }
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, x: __m256) {

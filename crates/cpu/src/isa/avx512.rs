@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, SignedActs};
+use super::{Floats, Isa, SignedActs};
 
 /// Proof of AVX-512 F, BW, VL, DQ, VNNI, and of what AVX2 kernels need.
 #[derive(Clone, Copy, Debug)]
@@ -32,14 +32,9 @@ unsafe fn dword(acts: *const i8, step: usize) -> __m512i {
 }
 
 // SAFETY: see the trait; each method is a handful of AVX-512 intrinsics of the detected subsets.
-unsafe impl Isa for Avx512 {
+unsafe impl Floats for Avx512 {
     const LANES: usize = 16;
-    const TILE: usize = 8;
-    const SIGNED_BYTES: usize = 512;
-    const WIDE: bool = false;
-    type V = __m512i;
     type F = __m512;
-
     fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -49,13 +44,87 @@ unsafe impl Isa for Avx512 {
             && super::Avx2::detect().is_some();
         has.then_some(Avx512(()))
     }
-
     #[inline(always)]
     fn with<R>(self, f: impl FnOnce() -> R) -> R {
         // SAFETY: `self` proves the features.
         unsafe { trampoline(f) }
     }
+    #[inline(always)]
+    unsafe fn fsplat(self, x: f32) -> __m512 {
+        _mm512_set1_ps(x)
+    }
+    #[inline(always)]
+    unsafe fn fload(self, p: *const f32) -> __m512 {
+        _mm512_loadu_ps(p)
+    }
+    #[inline(always)]
+    unsafe fn fstore(self, p: *mut f32, x: __m512) {
+        _mm512_storeu_ps(p, x)
+    }
+    #[inline(always)]
+    unsafe fn fadd(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmul(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_mul_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmax(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_max_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fmin(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_min_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fdiv(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_div_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        _mm512_fmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn fnma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        _mm512_fnmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn fround(self, a: __m512) -> __m512 {
+        _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+    }
+    #[inline(always)]
+    unsafe fn exp2_int(self, n: __m512) -> __m512 {
+        let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+        _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+    }
+    #[inline(always)]
+    unsafe fn fsum(self, a: __m512) -> f32 {
+        let x = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+        let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+    }
+    #[inline(always)]
+    unsafe fn fmax_lane(self, a: __m512) -> f32 {
+        _mm512_reduce_max_ps(a)
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> __m512 {
+        _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m512 {
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))
+    }
+}
 
+// SAFETY: as above.
+unsafe impl Isa for Avx512 {
+    const TILE: usize = 8;
+    const SIGNED_BYTES: usize = 512;
+    const WIDE: bool = false;
+    type V = __m512i;
     #[inline(always)]
     unsafe fn load_rows(self, base: *const u8, stride: usize) -> [__m512i; 4] {
         // 128-bit lane i of the loads holds rows 4i .. 4i+3, so the 4x4 transpose leaves rows in order.
@@ -217,81 +286,13 @@ unsafe impl Isa for Avx512 {
         _mm512_cvtepi32_ps(v)
     }
     #[inline(always)]
-    unsafe fn fsplat(self, x: f32) -> __m512 {
-        _mm512_set1_ps(x)
-    }
-    #[inline(always)]
-    unsafe fn fload(self, p: *const f32) -> __m512 {
-        _mm512_loadu_ps(p)
-    }
-    #[inline(always)]
-    unsafe fn fstore(self, p: *mut f32, x: __m512) {
-        _mm512_storeu_ps(p, x)
-    }
-    #[inline(always)]
-    unsafe fn fadd(self, a: __m512, b: __m512) -> __m512 {
-        _mm512_add_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fmul(self, a: __m512, b: __m512) -> __m512 {
-        _mm512_mul_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fmax(self, a: __m512, b: __m512) -> __m512 {
-        _mm512_max_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fmin(self, a: __m512, b: __m512) -> __m512 {
-        _mm512_min_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fdiv(self, a: __m512, b: __m512) -> __m512 {
-        _mm512_div_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        _mm512_fmadd_ps(a, b, c)
-    }
-    #[inline(always)]
-    unsafe fn fnma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        _mm512_fnmadd_ps(a, b, c)
-    }
-    #[inline(always)]
-    unsafe fn fround(self, a: __m512) -> __m512 {
-        _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
-    }
-    #[inline(always)]
     unsafe fn fabs(self, a: __m512) -> __m512 {
         _mm512_abs_ps(a)
-    }
-    #[inline(always)]
-    unsafe fn exp2_int(self, n: __m512) -> __m512 {
-        let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-        _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
-    }
-    #[inline(always)]
-    unsafe fn fsum(self, a: __m512) -> f32 {
-        let x = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
-        let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-        let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-        _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
-    }
-    #[inline(always)]
-    unsafe fn fmax_lane(self, a: __m512) -> f32 {
-        _mm512_reduce_max_ps(a)
-    }
-    #[inline(always)]
-    unsafe fn load_f16(self, p: *const u16) -> __m512 {
-        _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const u16) -> __m512 {
         let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-    }
-    #[inline(always)]
-    unsafe fn load_i8(self, p: *const i8) -> __m512 {
-        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))
     }
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, x: __m512) {

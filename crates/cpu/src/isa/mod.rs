@@ -1,6 +1,6 @@
 //! Instruction sets as tokens: holding one proves that this processor has it. A kernel body is written once, generic
-//! over `Isa`; only the vocabulary below is written per instruction set. NEON has its place here and is absent so far.
-#![allow(unsafe_op_in_unsafe_fn, clippy::missing_safety_doc)] // one contract for all: see `Isa`
+//! over `Floats` or `Isa`; only the vocabulary below is written per instruction set. NEON has its place here and is absent so far.
+#![allow(unsafe_op_in_unsafe_fn, clippy::missing_safety_doc)] // one contract for all: see `Floats`
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -14,27 +14,57 @@ pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub use plain::Plain;
 
-/// Vocabulary of the kernels. `V` is one dword per weight row, `F` one float per weight row: lanes are rows, so no
-/// kernel needs a horizontal sum and a row's result cannot depend on its neighbours.
+/// Floats of the kernels: what operations on single rows and attention are written in.
 ///
 /// # Safety
 /// Every method is called only inside a function compiled for this instruction set (the `with` trampoline), and
 /// pointers cover the bytes that the method's text names.
-pub unsafe trait Isa: Copy + Send + Sync + 'static {
-    /// Lanes of a vector: weight rows of a panel.
+pub unsafe trait Floats: Copy + Send + Sync + 'static {
+    /// Lanes of a vector; in products, weight rows of a panel.
     const LANES: usize;
-    /// Activation rows that a multiply kernel keeps in registers.
-    const TILE: usize;
-    /// `LANES` dwords.
-    type V: Copy;
     /// `LANES` floats.
     type F: Copy;
-
     /// The token, if this processor has the instructions.
     fn detect() -> Option<Self>;
     /// Runs `f` compiled for this instruction set.
     fn with<R>(self, f: impl FnOnce() -> R) -> R;
+    unsafe fn fsplat(self, x: f32) -> Self::F;
+    unsafe fn fload(self, p: *const f32) -> Self::F;
+    unsafe fn fstore(self, p: *mut f32, x: Self::F);
+    unsafe fn fadd(self, a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn fmul(self, a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn fmax(self, a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn fmin(self, a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn fdiv(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `c - a * b`, rounded once.
+    unsafe fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// Nearest integer, ties to even.
+    unsafe fn fround(self, a: Self::F) -> Self::F;
+    /// `2^n` for integral n in -126 ..= 127.
+    unsafe fn exp2_int(self, n: Self::F) -> Self::F;
+    /// Sum of the lanes, as a balanced tree.
+    unsafe fn fsum(self, a: Self::F) -> f32;
+    /// Largest lane.
+    unsafe fn fmax_lane(self, a: Self::F) -> f32;
+    /// `LANES` consecutive f16.
+    unsafe fn load_f16(self, p: *const u16) -> Self::F;
+    /// `LANES` consecutive signed bytes, as floats.
+    unsafe fn load_i8(self, p: *const i8) -> Self::F;
+}
 
+/// Integers beside the floats: what products of quantized weights are written in. `V` is one dword per weight row, `F`
+/// one float per weight row: lanes are rows, so no kernel needs a horizontal sum and a row's result cannot depend on
+/// its neighbours.
+///
+/// # Safety
+/// As [`Floats`].
+pub unsafe trait Isa: Floats {
+    /// Activation rows that a multiply kernel keeps in registers.
+    const TILE: usize;
+    /// `LANES` dwords.
+    type V: Copy;
     /// Reads 16 bytes at `base + lane * stride` for every lane; vector t holds bytes `4t .. 4t+4` of each.
     unsafe fn load_rows(self, base: *const u8, stride: usize) -> [Self::V; 4];
     /// Asks for the cache line of `p`, which need not be valid.
@@ -87,7 +117,6 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn signed_quad(self, sum: Self::V, codes: [Self::V; 4], acts: *const i8) -> Self::V;
     /// Writes four vectors of signed bytes (16 weights per row) for [`Isa::signed_dot`]; half 0 or 1 of a block.
     unsafe fn store_signed(self, block: *mut u8, half: usize, v: [Self::V; 4]);
-
     /// The f16 in the low half of each dword.
     unsafe fn half_low(self, v: Self::V) -> Self::F;
     /// The f16 in the high half of each dword.
@@ -95,33 +124,9 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// The f16 at `base + lane * stride`.
     unsafe fn half_rows(self, base: *const u8, stride: usize) -> Self::F;
     unsafe fn to_f32(self, v: Self::V) -> Self::F;
-    unsafe fn fsplat(self, x: f32) -> Self::F;
-    unsafe fn fload(self, p: *const f32) -> Self::F;
-    unsafe fn fstore(self, p: *mut f32, x: Self::F);
-    unsafe fn fadd(self, a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn fmul(self, a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn fmax(self, a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn fmin(self, a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn fdiv(self, a: Self::F, b: Self::F) -> Self::F;
-    /// `a * b + c`, rounded once.
-    unsafe fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// `c - a * b`, rounded once.
-    unsafe fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// Nearest integer, ties to even.
-    unsafe fn fround(self, a: Self::F) -> Self::F;
     unsafe fn fabs(self, a: Self::F) -> Self::F;
-    /// `2^n` for integral n in -126 ..= 127.
-    unsafe fn exp2_int(self, n: Self::F) -> Self::F;
-    /// Sum of the lanes, as a balanced tree.
-    unsafe fn fsum(self, a: Self::F) -> f32;
-    /// Largest lane.
-    unsafe fn fmax_lane(self, a: Self::F) -> f32;
-    /// `LANES` consecutive f16.
-    unsafe fn load_f16(self, p: *const u16) -> Self::F;
     /// `LANES` consecutive bf16.
     unsafe fn load_bf16(self, p: *const u16) -> Self::F;
-    /// `LANES` consecutive signed bytes, as floats.
-    unsafe fn load_i8(self, p: *const i8) -> Self::F;
     /// Writes `LANES` integral floats in -128 ..= 127 as bytes.
     unsafe fn store_i8(self, p: *mut i8, x: Self::F);
 }

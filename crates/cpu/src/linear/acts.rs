@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use crate::isa::{Isa, IsaKind, SignedActs};
+use crate::isa::{Floats, Isa, IsaKind, SignedActs};
 
 /// How a weight type wants its activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

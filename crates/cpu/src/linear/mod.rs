@@ -18,8 +18,11 @@ use hob_quant::GgmlType;
 
 pub use acts::{ActKind, Acts, ActsView};
 
-use crate::isa::{Isa, IsaKind};
-use codec::{BlockCodec, Q4_0, Q4_1, Q4K, Q5K, Q6K, Q8_0, SuperCodec};
+use crate::isa::{Floats, Isa, IsaKind};
+use blocks::BlockTile;
+use codec::{Q4_0, Q4_1, Q4K, Q5K, Q6K, Q8_0};
+use supers::SuperTile;
+use tile::Tile;
 
 /// A weight matrix where it lies: `rows` rows of `cols` elements.
 pub struct Matrix {
@@ -189,12 +192,12 @@ impl Product<'_> {
                 return scalar::run(self.w, rows, self.acts, self.src, self.count, self.dst);
             };
             match self.w.ty {
-                GgmlType::Q4_K => self.supers::<I, Q4K>(isa, rows, ws),
-                GgmlType::Q5_K => self.supers::<I, Q5K>(isa, rows, ws),
-                GgmlType::Q6_K => self.supers::<I, Q6K>(isa, rows, ws),
-                GgmlType::Q4_0 => self.blocks::<I, Q4_0>(isa, rows, ws),
-                GgmlType::Q4_1 => self.blocks::<I, Q4_1>(isa, rows, ws),
-                GgmlType::Q8_0 => self.blocks::<I, Q8_0>(isa, rows, ws),
+                GgmlType::Q4_K => self.tiles(isa, SuperTile::<I, Q4K>::new(isa), rows, ws),
+                GgmlType::Q5_K => self.tiles(isa, SuperTile::<I, Q5K>::new(isa), rows, ws),
+                GgmlType::Q6_K => self.tiles(isa, SuperTile::<I, Q6K>::new(isa), rows, ws),
+                GgmlType::Q4_0 => self.tiles(isa, BlockTile::<I, Q4_0>::new(isa), rows, ws),
+                GgmlType::Q4_1 => self.tiles(isa, BlockTile::<I, Q4_1>::new(isa), rows, ws),
+                GgmlType::Q8_0 => self.tiles(isa, BlockTile::<I, Q8_0>::new(isa), rows, ws),
                 _ => isa.with(
                     #[inline(always)]
                     || {
@@ -213,20 +216,13 @@ impl Product<'_> {
         }
     }
 
-    unsafe fn supers<I: Isa, C: SuperCodec>(&self, isa: I, rows: Range<usize>, ws: &mut Workspace) {
-        let tile = supers::SuperTile::<I, C>::new(isa);
-        let Product { w, acts, count, dst, .. } = *self;
-        isa.with(
-            #[inline(always)]
-            || {
-                // SAFETY: the caller's.
-                unsafe { tile::run::<I, _>(tile, w, rows, acts, count, dst, &mut ws.panel) }
-            },
-        );
-    }
-
-    unsafe fn blocks<I: Isa, C: BlockCodec>(&self, isa: I, rows: Range<usize>, ws: &mut Workspace) {
-        let tile = blocks::BlockTile::<I, C>::new(isa);
+    unsafe fn tiles<I: Isa>(
+        &self,
+        isa: I,
+        tile: impl Tile,
+        rows: Range<usize>,
+        ws: &mut Workspace,
+    ) {
         let Product { w, acts, count, dst, .. } = *self;
         isa.with(
             #[inline(always)]

@@ -84,32 +84,11 @@ pub(super) unsafe fn run<I: Isa, T: Tile>(
             for (i, row) in starts.clone().enumerate() {
                 let place = Place { act, row, width: I::LANES.min(w.rows - row) };
                 let panel = panel.add(i * bytes).cast_const();
-                // The attribute stands on the closures too: a body that is not inlined loses its instruction set.
                 match n {
-                    8 => put::<I, 8>(
-                        dst,
-                        place,
-                        #[inline(always)]
-                        |out| tile.multiply(panel, w.cols, acts, act, out),
-                    ),
-                    4 => put::<I, 4>(
-                        dst,
-                        place,
-                        #[inline(always)]
-                        |out| tile.multiply(panel, w.cols, acts, act, out),
-                    ),
-                    2 => put::<I, 2>(
-                        dst,
-                        place,
-                        #[inline(always)]
-                        |out| tile.multiply(panel, w.cols, acts, act, out),
-                    ),
-                    _ => put::<I, 1>(
-                        dst,
-                        place,
-                        #[inline(always)]
-                        |out| tile.multiply(panel, w.cols, acts, act, out),
-                    ),
+                    8 => multiply::<I, T, 8>(tile, panel, w.cols, acts, dst, place),
+                    4 => multiply::<I, T, 4>(tile, panel, w.cols, acts, dst, place),
+                    2 => multiply::<I, T, 2>(tile, panel, w.cols, acts, dst, place),
+                    _ => multiply::<I, T, 1>(tile, panel, w.cols, acts, dst, place),
                 }
             }
             act += n;
@@ -133,6 +112,25 @@ struct Place {
     act: usize,
     row: usize,
     width: usize,
+}
+
+/// Multiplies a panel with `N` activation rows. (The attribute stands on the closure too: a body that is not inlined
+/// loses its instruction set.)
+#[inline(always)]
+unsafe fn multiply<I: Isa, T: Tile, const N: usize>(
+    tile: T,
+    panel: *const u8,
+    cols: usize,
+    acts: ActsView,
+    dst: Dst,
+    place: Place,
+) {
+    put::<I, N>(
+        dst,
+        place,
+        #[inline(always)]
+        |out| tile.multiply(panel, cols, acts, place.act, out),
+    )
 }
 
 /// Lets `compute` write `LANES` results per activation row, of which `width` are kept.
