@@ -3,7 +3,10 @@
 
 use std::ops::Range;
 
-use crate::{Batch, Block, Buf, Dense, Ffn, Gqa, Limits, Mixer, Model, ModelError, Ops, OpsError};
+use crate::{
+    Batch, Block, Buf, Dense, Ffn, Gqa, Limits, Linear, Mixer, Model, ModelError, Norm, Ops,
+    OpsError,
+};
 
 /// All intermediate values of a step, sized from the model and the limits.
 #[derive(Clone, Debug)]
@@ -117,24 +120,18 @@ fn attention(gqa: &Gqa, layer: usize, block: &Block, s: &Scratch, ops: &mut impl
     ops.qkv(s.q, s.k, s.v, s.normed, gqa);
     ops.rope_store(s.q, s.k, s.v, layer, gqa);
     ops.attend(s.mixed, s.q, layer, gqa);
-    match &block.attn_post_norm {
-        None => ops.linear_add(s.x, s.branch, s.mixed, &gqa.o),
-        Some(norm) => {
-            ops.linear(s.branch, s.mixed, &gqa.o);
-            ops.rms_norm(s.branch, s.branch, norm);
-            ops.add(s.x, s.branch);
-        }
-    }
+    residual(s.mixed, &gqa.o, &block.attn_post_norm, s, ops);
 }
 
 fn dense(ffn: &Dense, block: &Block, s: &Scratch, ops: &mut impl Ops) {
     ops.gate_up(s.gate, s.up, s.normed, ffn);
-    match &block.ffn_post_norm {
-        None => ops.linear_add(s.x, s.branch, s.gate, &ffn.down),
-        Some(norm) => {
-            ops.linear(s.branch, s.gate, &ffn.down);
-            ops.rms_norm(s.branch, s.branch, norm);
-            ops.add(s.x, s.branch);
-        }
-    }
+    residual(s.gate, &ffn.down, &block.ffn_post_norm, s, ops);
+}
+
+/// `x += post(W src)`: how each half of a block ends.
+fn residual(src: Buf, linear: &Linear, post: &Option<Norm>, s: &Scratch, ops: &mut impl Ops) {
+    let Some(norm) = post else { return ops.linear_add(s.x, s.branch, src, linear) };
+    ops.linear(s.branch, src, linear);
+    ops.rms_norm(s.branch, s.branch, norm);
+    ops.add(s.x, s.branch);
 }
