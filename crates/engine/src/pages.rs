@@ -107,22 +107,21 @@ impl Pages {
     /// What [`Pages::admit`] would take.
     pub fn quote(&self, tokens: &[u32], positions: usize) -> Quote {
         let (prefix, _) = self.find(tokens);
-        let revived = prefix.iter().filter(|&&p| self.page(p).users == 0).count();
-        let fresh = positions.div_ceil(PAGE).saturating_sub(prefix.len());
-        Quote { cached: prefix.len() * PAGE, pages: revived + fresh }
+        let pages = self.revived(&prefix) + fresh(&prefix, positions);
+        Quote { cached: prefix.len() * PAGE, pages }
     }
 
     /// Starts a sequence that begins with `tokens` and may grow to `positions`: takes the longest cached prefix that
     /// leaves at least one of `tokens` to compute, and reserves the rest. `None` when there are too few pages.
     pub fn admit(&mut self, tokens: &[u32], positions: usize) -> Option<Table> {
-        if self.quote(tokens, positions).pages > self.available() {
+        let (prefix, parent) = self.find(tokens);
+        let reserved = fresh(&prefix, positions);
+        if self.revived(&prefix) + reserved > self.available() {
             return None;
         }
-        let (prefix, parent) = self.find(tokens);
         for &page in &prefix {
             self.retain(page);
         }
-        let reserved = positions.div_ceil(PAGE).saturating_sub(prefix.len());
         self.reserved += reserved;
         Some(Table { published: prefix.len(), pages: prefix, reserved, parent })
     }
@@ -174,6 +173,11 @@ impl Pages {
         for &page in table.pages.iter().rev() {
             self.drop_user(page);
         }
+    }
+
+    /// Pages of a prefix that nobody holds now.
+    fn revived(&self, prefix: &[u32]) -> usize {
+        prefix.iter().filter(|&&p| self.page(p).users == 0).count()
     }
 
     fn page(&self, page: u32) -> &Page {
@@ -238,6 +242,11 @@ impl Pages {
         self.page_mut(page).users = 1;
         Some(page)
     }
+}
+
+/// Pages beyond a cached prefix that `positions` need.
+fn fresh(prefix: &[u32], positions: usize) -> usize {
+    positions.div_ceil(PAGE).saturating_sub(prefix.len())
 }
 
 #[cfg(test)]
