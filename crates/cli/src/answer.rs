@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::builder::RangedU64ValueParser;
 use hob_engine::{
     Done, Engine, EngineConfig, EngineError, Event, Finish, LoadOptions, Request, Runner,
 };
@@ -26,10 +27,10 @@ const POLL: Duration = Duration::from_millis(50);
 #[command(next_help_heading = "Loading")]
 pub struct LoadFlags {
     /// Tokens of prompt and answer together [default: the model's own context, or what memory allows]
-    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..))]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     pub context: Option<usize>,
     /// Threads [default: one per core]
-    #[arg(short, long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    #[arg(short, long, value_name = "N", value_parser = at_least_one(1024))]
     pub threads: Option<usize>,
     /// Type of the cache; q8_0 takes half the memory
     #[arg(long, value_enum, default_value_t)]
@@ -55,6 +56,11 @@ impl From<Kv> for KvType {
             Kv::Q8_0 => KvType::Q8_0,
         }
     }
+}
+
+/// Parses a count from 1 to `most`.
+pub fn at_least_one(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 /// Threads for a computation that is bound by memory and by arithmetic units: one per core, of those that may be used.

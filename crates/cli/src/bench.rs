@@ -5,7 +5,6 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use clap::builder::RangedU64ValueParser;
 use hob_cpu::IsaKind;
 use hob_engine::{LoadOptions, Runner};
 use hob_hub::Hub;
@@ -14,7 +13,7 @@ use hob_model::{Batch, Limits, Output, PAGE};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::answer::{Kv, default_threads};
+use crate::answer::{Kv, at_least_one, default_threads};
 use crate::context::Conditions;
 use crate::models::ModelFile;
 use crate::out;
@@ -55,10 +54,6 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-fn at_least_one(most: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=most)
 }
 
 /// One line of the result.

@@ -114,7 +114,7 @@ impl Conditions<'_> {
     }
 
     fn cache(&self, tokens: usize) -> u64 {
-        CacheLayout::of(self.model).page_bytes(self.kv) * self.limits(tokens).pages as u64
+        footprint(self.model, &self.limits(tokens), 0).kv
     }
 }
 

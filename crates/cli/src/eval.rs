@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use clap::builder::RangedU64ValueParser;
 use hob_engine::{LoadOptions, Runner};
 use hob_forge::eval::{
     Against, Divergence, Estimate, EvalError, EvalText, Evaluation, Progress, Reference,
@@ -18,7 +17,7 @@ use hob_text::Tokenizer;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::answer::default_threads;
+use crate::answer::{at_least_one, default_threads};
 use crate::context::STEP_ROWS;
 use crate::interrupt::Answering;
 use crate::models::ModelFile;
@@ -62,10 +61,6 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-fn at_least_one(most: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=most)
 }
 
 /// What the model is compared with, open.
