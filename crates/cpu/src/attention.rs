@@ -364,3 +364,78 @@ unsafe fn products<I: Floats, const N: usize, const W: usize>(
     }
     *sums = local;
 }
+
+#[cfg(test)]
+mod tests {
+    use hob_model::{CacheGroup, CacheKind, CacheLayout};
+
+    use super::*;
+    use crate::kv::KvCache;
+
+    const HEADS: usize = 2;
+    const GROUP_OF_HEADS: usize = 3;
+    const POSITIONS: usize = 150;
+    /// The positions' pages, out of order: three are needed.
+    const PAGES: [u32; 3] = [3, 0, 2];
+
+    /// Numbers from -1 to 1.
+    fn noise(n: usize) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * 12.9898).sin() * 43_758.547 % 1.0).collect()
+    }
+
+    fn filled(kind: KvType, dim: usize) -> KvCache {
+        let rows = (2 * HEADS as u32, dim as u32);
+        let group = CacheGroup { kind: CacheKind::Full, layers: vec![0], rows: vec![rows] };
+        let mut cache = KvCache::new(&CacheLayout { groups: vec![group] }, kind, 4).unwrap();
+        let data = noise(2 * HEADS * POSITIONS * dim);
+        let mut rows = data.chunks_exact(dim);
+        for at in 0..POSITIONS {
+            for head in 0..HEADS {
+                let (k, v) = (rows.next().unwrap(), rows.next().unwrap());
+                // SAFETY: one thread.
+                unsafe { cache.view().store(0, PAGES[at / PAGE], head, at % PAGE, k, v) };
+            }
+        }
+        cache
+    }
+
+    /// The results of the last `rows` positions, `step` rows at a time.
+    fn attend(isa: IsaKind, cache: &mut KvCache, dim: usize, rows: usize, step: usize) -> Vec<f32> {
+        let width = HEADS * GROUP_OF_HEADS * dim;
+        let q = noise(rows * width);
+        let mut out = vec![f32::NAN; rows * width];
+        let attention = Attention {
+            layer: 0,
+            q: Src::new(q.as_ptr(), width),
+            dst: Dst::new(out.as_mut_ptr(), width),
+            pages: &PAGES,
+            kv: cache.view(),
+            group: GROUP_OF_HEADS,
+            scale: 1.0 / (dim as f32).sqrt(),
+        };
+        let mut space = Space::default();
+        for head in 0..HEADS {
+            for row in (0..rows).step_by(step) {
+                let (rows, start) = (step.min(rows - row), POSITIONS - rows + row);
+                let task = Task { row, rows, start, pages: (0, PAGES.len()), head };
+                // SAFETY: all views cover the rows; one thread.
+                unsafe { attention.run(isa, task, &mut space) };
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_instruction_set_attends_as_the_scalar_one() {
+        for (kind, dim) in [(KvType::F16, 64), (KvType::Q8_0, 128), (KvType::F16, 80)] {
+            let mut cache = filled(kind, dim);
+            let oracle = attend(IsaKind::Scalar, &mut cache, dim, 40, 7);
+            for isa in IsaKind::available() {
+                let many = attend(isa, &mut cache, dim, 40, 7);
+                assert_eq!(many, attend(isa, &mut cache, dim, 40, 1), "{isa:?} {kind:?} {dim}");
+                let far = many.iter().zip(&oracle).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(far < 2e-6, "{isa:?} {kind:?} {dim}: {far}");
+            }
+        }
+    }
+}
