@@ -146,10 +146,10 @@ fn model(tools: &Path, shape: &str, ty: &str) -> Result<PathBuf> {
     }
     fs::create_dir_all(assets.join("bench"))?;
     let part = path.with_extension("part");
-    let mut cmd = Command::new("python3");
+    let mut cmd = sh::python(&["gguf==0.19.0"])?;
     cmd.arg(tools.join("make-model.py")).args(["--preset", shape, "--type", ty]);
     cmd.arg("--vocab-gguf").arg(vocab).arg("-o").arg(&part);
-    sh::output(&mut cmd).context("make-model.py needs the Python packages gguf and numpy")?;
+    sh::output(&mut cmd)?;
     fs::rename(part, &path)?;
     Ok(path)
 }

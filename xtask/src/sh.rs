@@ -31,6 +31,21 @@ pub fn cargo(args: &[&str]) -> Command {
     cmd
 }
 
+/// `python3` that sees `packages` ("name==version"), installed into the folder of assets where they are missing.
+pub fn python(packages: &[&str]) -> Result<Command> {
+    let dir = cache_dir("HOB_ASSETS", "hob-assets")?.join("python").join(packages.join("+"));
+    if !dir.exists() {
+        let part = dir.with_extension("part");
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]);
+        output(pip.arg(&part).args(packages))?;
+        std::fs::rename(part, &dir)?;
+    }
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", dir);
+    Ok(python)
+}
+
 /// Runs a command with its output on the terminal.
 pub fn run(cmd: &mut Command) -> Result<()> {
     let status =

@@ -10,14 +10,25 @@ use crate::{GgmlType, QuantError};
 
 /// Encodes a row as `ty`: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0.
 ///
+/// `importance` has the mean square of the activation that each weight of the row meets, where it is known: errors
+/// are then weighed by it.
+///
 /// Weights should be finite and within f16's range (±65504): scales beyond it become infinite, as in
 /// ggml.
 ///
 /// # Errors
 /// When there is no encoder for `ty`, when `weights` is no whole number of blocks, or when `out`
 /// is not as long as the row takes.
-pub fn encode_row(ty: GgmlType, weights: &[f32], out: &mut [u8]) -> Result<(), QuantError> {
+pub fn encode_row(
+    ty: GgmlType,
+    weights: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<(), QuantError> {
     check_row(ty, out.len(), weights.len())?;
+    if let Some(found) = importance.map(<[f32]>::len).filter(|&found| found != weights.len()) {
+        return Err(QuantError::Importance { expected: weights.len(), found });
+    }
     match ty {
         GgmlType::F32 => plain(weights, out, f32::to_le_bytes),
         GgmlType::F16 => plain(weights, out, |w| f16::from_f32(w).to_le_bytes()),

@@ -47,4 +47,12 @@ pub enum QuantError {
         /// The type asked for.
         ty: GgmlType,
     },
+    /// The importance weights are not one per weight.
+    #[error("{found} importance weights for a row of {expected} weights")]
+    Importance {
+        /// Weights of the row.
+        expected: usize,
+        /// Importance weights given.
+        found: usize,
+    },
 }

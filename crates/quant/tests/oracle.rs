@@ -58,7 +58,7 @@ fn encodes_as_the_reference() {
         let (count, data) = fixture(&format!("encode-{ty}.bin"));
         let (weights, expected) = data.split_at(count * 4);
         let mut found = vec![0; ty.row_bytes(count as u64).unwrap() as usize];
-        encode_row(ty, &floats(weights), &mut found).unwrap();
+        encode_row(ty, &floats(weights), None, &mut found).unwrap();
         let block = found.chunks(ty.block_bytes()).zip(expected.chunks(ty.block_bytes()));
         for (i, (found, expected)) in block.enumerate() {
             assert_eq!(found, expected, "{ty} block {i}");

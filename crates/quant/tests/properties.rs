@@ -51,7 +51,7 @@ proptest! {
     fn encode_takes_any_weights(ty in any_type(), bits in vec(any::<u32>(), 256)) {
         let weights: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
         let mut bytes = vec![0; ty.row_bytes(256).unwrap() as usize];
-        let known = matches!(encode_row(ty, &weights, &mut bytes), Ok(()) | Err(QuantError::NoEncoder { .. }));
+        let known = matches!(encode_row(ty, &weights, None, &mut bytes), Ok(()) | Err(QuantError::NoEncoder { .. }));
         prop_assert!(known);
     }
 
@@ -75,7 +75,7 @@ proptest! {
         for (ty, step) in bounds {
             let half_precision = if ty == GgmlType::F32 { 0.0 } else { 3.0 * amax / 2048.0 + 1e-7 };
             let mut bytes = vec![0; ty.row_bytes(32).unwrap() as usize];
-            encode_row(ty, &weights, &mut bytes).unwrap();
+            encode_row(ty, &weights, None, &mut bytes).unwrap();
             let mut decoded = vec![0.0; 32];
             decode_row(ty, &bytes, &mut decoded).unwrap();
             for (a, b) in weights.iter().zip(&decoded) {
@@ -89,9 +89,9 @@ proptest! {
     #[test]
     fn q8_0_survives_a_second_round(weights in vec(-100f32..100.0, 32)) {
         let (mut bytes, mut once, mut twice) = (vec![0; 34], vec![0.0; 32], vec![0.0; 32]);
-        encode_row(GgmlType::Q8_0, &weights, &mut bytes).unwrap();
+        encode_row(GgmlType::Q8_0, &weights, None, &mut bytes).unwrap();
         decode_row(GgmlType::Q8_0, &bytes, &mut once).unwrap();
-        encode_row(GgmlType::Q8_0, &once, &mut bytes).unwrap();
+        encode_row(GgmlType::Q8_0, &once, None, &mut bytes).unwrap();
         decode_row(GgmlType::Q8_0, &bytes, &mut twice).unwrap();
         prop_assert_eq!(once, twice);
     }
@@ -152,7 +152,7 @@ fn errors_say_what_is_wrong() {
     assert_eq!(error.to_string(), "255 weights do not fill blocks of Q4_K (256 weights each)");
     let error = decode_row(GgmlType::Q8_0, &[0; 33], &mut [0.0; 32]).unwrap_err();
     assert_eq!(error.to_string(), "32 weights of Q8_0 take 34 bytes, found 33");
-    let error = encode_row(GgmlType::Q6_K, &[0.0; 256], &mut [0; 210]).unwrap_err();
+    let error = encode_row(GgmlType::Q6_K, &[0.0; 256], None, &mut [0; 210]).unwrap_err();
     assert_eq!(error.to_string(), "no encoder for Q6_K");
     let error = blocks::<BlockMxfp4>(&[0; 18]).unwrap_err();
     assert_eq!(error.to_string(), "18 bytes are no whole number of MXFP4 blocks (17 bytes each)");

@@ -202,7 +202,7 @@ fn data(info: &TensorInfo, role: Role, rng: &mut Rng) -> Vec<u8> {
         _ => rng.floats(n, (3.0 / info.row_len() as f32).sqrt()),
     };
     let mut bytes = vec![0; info.bytes() as usize];
-    match encode_row(info.ty, &floats, &mut bytes) {
+    match encode_row(info.ty, &floats, None, &mut bytes) {
         Ok(()) => bytes,
         Err(_) => random_blocks(info.ty, n, rng),
     }
