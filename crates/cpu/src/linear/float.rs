@@ -9,6 +9,8 @@ use crate::isa::Isa;
 
 /// Weight rows multiplied together.
 const ROWS: usize = 4;
+/// Weight rows multiplied together with few activation rows: enough sums in flight to hide the latency of an addition.
+const ALONE: usize = 8;
 /// Activation rows multiplied together.
 const ACTS: usize = 3;
 /// Rows decoded ahead for types without a kernel: they are used by all activations before the next ones.
@@ -119,29 +121,42 @@ unsafe fn rows_of<I: Isa, E: Element>(
     count: usize,
     dst: Dst,
 ) {
-    let row = |r: usize| w.data.wrapping_add(r * w.stride);
-    let (mut r, k, x) = (rows.start, w.cols, |a: usize| src.row(a));
-    while r < rows.end {
-        let quad = rows.end - r >= ROWS;
-        let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
-        let mut act = 0;
-        while act < count {
-            let many = count - act >= ACTS;
-            let three = [x(act), x(act + 1), x(act + 2)];
-            match (quad, many) {
-                (true, true) => write(dst, r, act, &dots::<I, E, ROWS, ACTS>(isa, four, three, k)),
-                (true, false) => write(dst, r, act, &dots::<I, E, ROWS, 1>(isa, four, [x(act)], k)),
-                (false, true) => {
-                    write(dst, r, act, &dots::<I, E, 1, ACTS>(isa, [row(r)], three, k))
-                }
-                (false, false) => {
-                    write(dst, r, act, &dots::<I, E, 1, 1>(isa, [row(r)], [x(act)], k))
-                }
-            }
-            act += if many { ACTS } else { 1 };
-        }
-        r += if quad { ROWS } else { 1 };
+    let mut row = rows.start;
+    while row < rows.end {
+        row += match rows.end - row {
+            ALONE.. if count < ACTS => strip::<I, E, ALONE>(isa, w, row, src, count, dst),
+            ROWS.. => strip::<I, E, ROWS>(isa, w, row, src, count, dst),
+            _ => strip::<I, E, 1>(isa, w, row, src, count, dst),
+        };
     }
+}
+
+/// Multiplies `R` weight rows with all activation rows; returns `R`.
+#[inline(always)]
+unsafe fn strip<I: Isa, E: Element, const R: usize>(
+    isa: I,
+    w: Rows,
+    row: usize,
+    src: Src,
+    count: usize,
+    dst: Dst,
+) -> usize {
+    let mut rows = [w.data; R];
+    for (r, place) in rows.iter_mut().enumerate() {
+        *place = w.data.wrapping_add((row + r) * w.stride);
+    }
+    let mut act = 0;
+    while act < count {
+        if count - act >= ACTS {
+            let three = [src.row(act), src.row(act + 1), src.row(act + 2)];
+            write(dst, row, act, &dots::<I, E, R, ACTS>(isa, rows, three, w.cols));
+            act += ACTS;
+        } else {
+            write(dst, row, act, &dots::<I, E, R, 1>(isa, rows, [src.row(act)], w.cols));
+            act += 1;
+        }
+    }
+    R
 }
 
 #[inline(always)]
