@@ -8,6 +8,7 @@ mod error;
 mod forward;
 mod header;
 mod ops;
+mod recipe;
 mod rope;
 mod spec;
 mod weights;
@@ -21,6 +22,7 @@ pub use error::ModelError;
 pub use forward::{Scratch, forward, head};
 pub use header::Header;
 pub use ops::{Buf, Ops, OpsError};
+pub use recipe::{BadOverride, FileSize, Override, Recipe, RecipeOptions, SizeError};
 pub use rope::{Rope, RopePairs, RopeScaling};
 pub use spec::{
     Activation, Block, Dense, Embed, Ffn, Gqa, Head, Linear, Mixer, Mla, Model, Moe, Norm, Routing,
