@@ -7,6 +7,7 @@ mod cache;
 mod error;
 mod forward;
 mod header;
+pub mod hf;
 mod ops;
 mod recipe;
 mod rope;

@@ -234,6 +234,19 @@ impl Model {
         trained.map(Weight::elements).sum()
     }
 
+    /// Parameters that one token meets: all but the experts that are not chosen for it.
+    pub fn active_parameters(&self) -> u64 {
+        let idle = |block: &Block| match &block.ffn {
+            Ffn::Dense(_) => 0,
+            Ffn::Moe(moe) => {
+                let all = [moe.gate, moe.up, moe.down].map(|id| self.weight(id).elements());
+                let each = all.iter().sum::<u64>() / u64::from(moe.experts.max(1));
+                each * u64::from(moe.experts.saturating_sub(moe.used))
+            }
+        };
+        self.parameters() - self.blocks.iter().map(idle).sum::<u64>()
+    }
+
     /// The weight behind an id.
     pub fn weight(&self, id: WeightId) -> &Weight {
         &self.weights[id.index()]

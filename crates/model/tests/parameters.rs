@@ -103,5 +103,7 @@ fn deepseek_v3() {
     tensors.push("output.weight");
     let model = model(&meta, &tensors);
     assert_eq!(model.parameters(), 671_026_419_200);
+    // The publisher's 37 G, with 0.9 G of it in the embedding.
+    assert_eq!(model.active_parameters(), 671_026_419_200 - 58 * 248 * 3 * 7168 * 2048);
     assert_eq!(CacheLayout::of(&model).elements_per_token(), 35_136);
 }
