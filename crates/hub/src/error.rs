@@ -91,6 +91,15 @@ pub enum HubError {
         /// Every source in the order it was tried.
         tried: Vec<Tried>,
     },
+    /// A model that the catalogue describes, without a place to fetch it from.
+    #[error(
+        "'{name}' is known by its published description only: there is no source to fetch it from yet; \
+        download a GGUF file of it and give its path"
+    )]
+    NoSource {
+        /// The model's full name.
+        name: String,
+    },
     /// The catalogue built into the program is malformed: a fault of the build.
     #[error("the built-in catalogue is malformed: {0}")]
     Catalogue(String),

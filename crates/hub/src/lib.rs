@@ -22,6 +22,7 @@ use pull::Settings;
 use reference::{Name, Reference};
 use store::{Store, Stored};
 
+pub use catalogue::Published;
 pub use error::{HubError, SourceError, Tried};
 pub use store::Damaged;
 
@@ -141,14 +142,25 @@ impl Hub {
 
     /// Every name that can be pulled, as `name:tag`.
     pub fn catalogue(&self) -> impl Iterator<Item = String> {
-        self.catalogue.names()
+        self.catalogue.fetchable()
+    }
+
+    /// What a model's publisher says of its shape, under its full name; `None` if the catalogue does not have that.
+    ///
+    /// # Errors
+    /// `NoSuchFile`, `BadName`, `Unsupported`, `UnknownModel`, as in `find`.
+    pub fn published(&self, reference: &str) -> Result<Option<(String, &Published)>, HubError> {
+        let Reference::Name(name) = reference::parse(reference)? else { return Ok(None) };
+        let entry = self.entry(&name)?;
+        Ok(entry.published.as_ref().map(|published| (entry.full_name(), published)))
     }
 
     /// The local file that a reference means: an existing GGUF given by its path, or a stored model. `None` when the model is known
     /// but has to be pulled first.
     ///
     /// # Errors
-    /// `NoSuchFile`, `BadName`, `Unsupported`, `UnknownModel`: the reference means nothing here. `Damaged`: pull again.
+    /// `NoSuchFile`, `BadName`, `Unsupported`, `UnknownModel`: the reference means nothing here. `NoSource`: it cannot be pulled
+    /// either. `Damaged`: pull again.
     pub fn find(&self, reference: &str) -> Result<Option<LocalModel>, HubError> {
         let name = match reference::parse(reference)? {
             Reference::File(path) => return file(reference, path).map(Some),
@@ -156,7 +168,12 @@ impl Hub {
         };
         match self.store.get(&name.name, self.tag(&name))? {
             Some(stored) => Ok(Some(stored.into())),
-            None => self.entry(&name).map(|_| None),
+            None => match self.entry(&name)? {
+                entry if entry.files.is_empty() => {
+                    Err(HubError::NoSource { name: entry.full_name() })
+                }
+                _ => Ok(None),
+            },
         }
     }
 

@@ -54,9 +54,9 @@ pub(crate) fn pull(
     settings: &Settings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Stored, HubError> {
-    let full = format!("{}:{}", entry.name, entry.tag);
-    let file =
-        entry.files.first().ok_or_else(|| HubError::Catalogue(format!("{full} has no file")))?;
+    let full = entry.full_name();
+    let no_source = || HubError::NoSource { name: full.clone() };
+    let file = entry.files.first().ok_or_else(no_source)?;
     store.create()?;
     let lock = store.lock(&file.sha256, || progress(Progress::Waiting))?;
     // Another process may have stored it while this one waited.

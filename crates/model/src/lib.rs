@@ -23,7 +23,9 @@ pub use error::ModelError;
 pub use forward::{Scratch, forward, head};
 pub use header::Header;
 pub use ops::{Buf, Ops, OpsError};
-pub use recipe::{BadOverride, FileSize, Override, Recipe, RecipeOptions, SizeError};
+pub use recipe::{
+    BadOverride, FileSize, Override, Recipe, RecipeOptions, SizeError, TOKENIZER_BYTES_PER_ENTRY,
+};
 pub use rope::{Rope, RopePairs, RopeScaling};
 pub use spec::{
     Activation, Block, Dense, Embed, Ffn, Gqa, Head, Linear, Mixer, Mla, Model, Moe, Norm, Routing,

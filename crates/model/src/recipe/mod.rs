@@ -11,7 +11,7 @@ mod table;
 use hob_quant::GgmlType;
 
 pub use options::{BadOverride, Override, RecipeOptions};
-pub use size::{FileSize, SizeError};
+pub use size::{FileSize, SizeError, TOKENIZER_BYTES_PER_ENTRY};
 
 use crate::{Model, Weight};
 use place::{Facts, Place};

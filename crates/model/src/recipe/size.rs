@@ -5,7 +5,16 @@ use hob_gguf::limits::DEFAULT_ALIGNMENT;
 use hob_gguf::{GgufError, MetaBuilder, WriteError, Writer};
 use hob_quant::GgmlType;
 
+use super::Recipe;
 use crate::Model;
+
+/// Bytes per entry of the vocabulary that a tokenizer takes in a file, where only the vocabulary's length is known: tokens, their types
+/// and merges of byte-level BPE. Qwen2's takes 39.0, GPT-2's 35.1, DeepSeek's 38.8; Llama 3's 61.0, SentencePiece's without
+/// merges 22.6. The worst of these misses the file of a model by less than one part in a thousand.
+pub const TOKENIZER_BYTES_PER_ENTRY: u64 = 39;
+
+/// Version of the block formats, as quantized files state it.
+const QUANTIZATION_VERSION: u32 = 2;
 
 /// The part of a model's file that no recipe changes: metadata and tensor directory, padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +35,18 @@ pub enum SizeError {
     /// The data are larger than 2^64 bytes.
     #[error("the tensors of this description have more bytes than 64 bits can count")]
     Overflow,
+}
+
+impl Recipe {
+    /// Turns a source's metadata into those of the quantized file: states the recipe, and forgets that the source was
+    /// split.
+    pub fn stamp(&self, meta: &mut MetaBuilder) {
+        meta.insert("general.quantization_version", QUANTIZATION_VERSION);
+        meta.insert("general.file_type", self.file_type);
+        for key in ["split.no", "split.count", "split.tensors.count"] {
+            meta.remove(key);
+        }
+    }
 }
 
 impl FileSize {
