@@ -5,7 +5,7 @@ mod common;
 use common::{Home, text};
 use serde_json::json;
 
-const VERBS: [&str; 7] = ["run", "pull", "list", "show", "rm", "tokenize", "bench"];
+const VERBS: [&str; 8] = ["run", "pull", "list", "show", "rm", "tokenize", "bench", "fit"];
 
 #[test]
 fn every_verb_has_help_with_an_example() {

@@ -57,9 +57,8 @@ const COUNTS: &[(&str, &[&str], bool)] = &[
     ("vocab_size", &["vocab_size"], true),
 ];
 
-/// Settings with one value that the descriptions follow; absent means that value.
-const FIXED: &[(&str, &str)] =
-    &[("hidden_act", "\"silu\""), ("mlp_bias", "false"), ("use_sliding_window", "false")];
+/// Settings that the descriptions cannot follow when they are on.
+const OFF: &[&str] = &["mlp_bias", "use_sliding_window"];
 
 /// Keys of YaRN that keep their meaning.
 const YARN: &[(&str, &str)] = &[
@@ -145,10 +144,12 @@ impl HfConfig {
             return Err(HfError::NotAConfig { found: kind(&json).to_owned() });
         };
         let family = family(config)?;
-        for (key, value) in FIXED {
-            match present(config, key) {
-                Some(found) if found.to_string() != *value => return Err(bad(key, found, value)),
-                _ => {}
+        if let Some(act) = present(config, "hidden_act").filter(|act| *act != "silu") {
+            return Err(bad("hidden_act", act, "\"silu\""));
+        }
+        for key in OFF {
+            if flag(config, key)? {
+                return Err(bad(key, &true.into(), "false"));
             }
         }
         let mut out = HfConfig { meta: MetaBuilder::new(), tensors: Vec::new() };

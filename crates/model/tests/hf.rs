@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use hob_model::hf::{HfConfig, HfError, MAX_CONFIG_BYTES};
-use hob_model::{Rope, RopePairs, RopeScaling};
+use hob_model::{FileSize, Rope, RopePairs, RopeScaling, SizeError};
 use serde_json::{Value, json};
 
 fn qwen3() -> Value {
@@ -124,6 +124,7 @@ fn what_is_missing_or_wrong_is_named() {
         ("hidden_size", json!(-1), "\"hidden_size\" is -1, expected a whole number"),
         ("vocab_size", json!(1u64 << 40), "\"vocab_size\" is 1099511627776, expected"),
         ("num_hidden_layers", json!(u32::MAX), "4294967295"),
+        ("num_attention_heads", json!(1 << 24), "'qwen3.attention.head_count' is 16777216"),
         ("num_key_value_heads", json!(7), "attention.head_count_kv"),
         ("hidden_act", json!("gelu"), "\"hidden_act\" is \"gelu\", expected \"silu\""),
         ("use_sliding_window", json!(true), "\"use_sliding_window\" is true, expected false"),
@@ -140,6 +141,28 @@ fn what_is_missing_or_wrong_is_named() {
     }
     let biased = with(qwen2(), "num_hidden_layers", json!(u32::MAX));
     assert!(matches!(parse(&biased), Err(HfError::BadValue { .. })));
+}
+
+/// The largest numbers that are let through do not overflow anywhere on the way to a size.
+#[test]
+fn enormous_models_have_sizes_or_errors() {
+    let big = 1 << 24;
+    let mut config = qwen3();
+    for (key, n) in [
+        ("hidden_size", big),
+        ("intermediate_size", big),
+        ("vocab_size", big),
+        ("num_hidden_layers", 1024),
+        ("num_attention_heads", 1 << 16),
+        ("num_key_value_heads", 1 << 16),
+        ("head_dim", 1024),
+    ] {
+        config.as_object_mut().unwrap().insert(key.to_owned(), json!(n));
+    }
+    let config = parse(&config.to_string()).unwrap();
+    let model = config.describe().unwrap();
+    assert!(model.active_parameters() > 1 << 60);
+    assert!(matches!(FileSize::of(&model, &config.meta, 0), Err(SizeError::Overflow)));
 }
 
 #[test]

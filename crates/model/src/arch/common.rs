@@ -55,6 +55,10 @@ impl Common {
         if common.layers > 1024 {
             return Err(h.bad("block_count", common.layers, "at most 1024"));
         }
+        // Times a head's width, still far below 2^32.
+        if common.heads > 0x1_0000 {
+            return Err(h.bad("attention.head_count", common.heads, "at most 65536"));
+        }
         if !common.heads.is_multiple_of(common.kv_heads) {
             return Err(h.bad(
                 "attention.head_count_kv",

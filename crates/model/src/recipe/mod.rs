@@ -96,13 +96,13 @@ impl Recipe {
         Self::all().iter().find(|recipe| recipe.name.eq_ignore_ascii_case(name))
     }
 
-    /// Every recipe, by falling size.
+    /// Every recipe, from large to small by and large.
     pub fn all() -> &'static [Recipe] {
         table::RECIPES
     }
 
     /// Whether it cannot be made without an importance matrix: some matrix inside the layers gets a type that is
-    /// noise without one.
+    /// noise without one (in models whose rows fit that type).
     pub fn needs_importance(&self) -> bool {
         let inner = self.rules().filter(|r| !matches!(r.part, Part::Output | Part::TokenEmbd));
         std::iter::once(self.base).chain(inner.map(|r| r.ty)).any(|ty| self.is_noise_without(ty))

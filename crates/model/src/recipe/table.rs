@@ -50,7 +50,7 @@ const fn large(
     Recipe { embed_and_output: Some(Q8_0), ..recipe(name, file_type, base, rules) }
 }
 
-/// Every recipe, by falling size.
+/// Every recipe, from large to small by and large.
 pub(super) const RECIPES: &[Recipe] = &[
     recipe("F32", 0, F32, &[]),
     recipe("F16", 1, F16, &[]),
@@ -91,9 +91,9 @@ pub(super) const RECIPES: &[Recipe] = &[
 ];
 
 /// The unembedding in six bits.
-const OUTPUT: &[Rule] = &[rule(Output, &[Ragged], Q8_0), rule(Output, &[], Q6_K)];
+const OUTPUT: &[Rule] = &[rule(Output, &[], Q6_K)];
 
-/// The unembedding of the smallest files.
+/// The unembedding of the smallest files; in eight bits where the other matrices have substitutes.
 const OUTPUT_5: &[Rule] = &[rule(Output, &[Ragged], Q8_0), rule(Output, &[], Q5_K)];
 
 const EMBED_3: &[Rule] = &[rule(TokenEmbd, &[], IQ3_S)];
