@@ -1,8 +1,8 @@
 //! What quantized bytes mean: block layouts, sizes, scalar encode and decode.
-//! This is the truth that every kernel is tested against. Deliberately absent: SIMD, threads, files
-//! and any knowledge of architectures.
+//! This is the truth that every kernel is tested against. Deliberately absent: instructions of a processor (encoders are
+//! plain Rust, compiled for several), threads, files and any knowledge of architectures.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(target_endian = "big")]
 compile_error!("blocks are viewed in place, and GGUF's are little-endian");
@@ -12,6 +12,7 @@ pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod float;
+mod simd;
 pub mod tables;
 pub mod types;
 
