@@ -27,6 +27,13 @@ pub struct Args {
     all: bool,
 }
 
+impl Args {
+    /// These assets.
+    pub fn named(names: &[&str]) -> Self {
+        Args { names: names.iter().map(|&name| name.to_owned()).collect(), all: false }
+    }
+}
+
 /// A file that must come out of an asset: path in the cache, bytes, sha256.
 type Pin = (&'static str, u64, &'static str);
 

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::{assets, bench, sh};
 use peer::{Build, Figures, Peer};
+pub use peer::{perplexity, version as peer_version};
 
 /// Most that mean KL and top-1 disagreement may be, as multiples of the yardstick.
 const MOST_TIMES: f64 = 1.25;
@@ -142,7 +143,8 @@ fn asset(assets: &Path, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn build_hob() -> Result<PathBuf> {
+/// Builds hob as it is shipped.
+pub fn build_hob() -> Result<PathBuf> {
     sh::run(&mut sh::cargo(&["build", "--release", "--package", "hob-cli"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     Ok(sh::root().join(target).join("release").join("hob"))

@@ -7,6 +7,7 @@ mod avx512;
 mod bench;
 mod check;
 mod judge;
+mod quants;
 mod sh;
 mod sources;
 
@@ -34,6 +35,8 @@ enum Command {
     Bench(bench::Args),
     /// Compare hob's predictions with llama.cpp's; writes a CSV file to bench/ and fails if they are too far apart
     Judge(judge::Args),
+    /// Make every recipe with hob and with llama.cpp, and judge both; goes on where the last run ended
+    Quants(quants::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Judge(args) => judge::run(&args),
+        Command::Quants(args) => quants::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {

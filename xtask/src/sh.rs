@@ -69,6 +69,19 @@ pub fn output(cmd: &mut Command) -> Result<Vec<u8>> {
     Ok(out.stdout)
 }
 
+/// What a command wrote to its output and its error output.
+pub fn both_outputs(cmd: &mut Command) -> Result<String> {
+    let out =
+        cmd.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", show(cmd)))?;
+    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    if !out.status.success() {
+        let tail = said.len().saturating_sub(2000);
+        let tail = said.get(tail..).unwrap_or(&said);
+        bail!("{} failed: {}\n{tail}", show(cmd), out.status);
+    }
+    Ok(said)
+}
+
 /// What a command printed, as one trimmed text.
 pub fn text(cmd: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output(cmd)?).trim().to_owned())

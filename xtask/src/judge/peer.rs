@@ -68,7 +68,7 @@ impl Peer {
         cmd.arg("--kl-divergence-base").arg(&path);
         let fresh = self.fresh || !path.exists();
         let log = self.log(&format!("ub{step}"), fresh, &mut cmd, "Final estimate: PPL =")?;
-        Ok(Base { path, perplexity: figure(&log, "Final estimate: PPL =")?, step })
+        Ok(Base { path, perplexity: perplexity(&log)?, step })
     }
 
     /// llama.cpp with another step against a base.
@@ -143,6 +143,11 @@ fn figures(log: &str) -> Result<Figures> {
         kl_p99: figure(log, "99.0%   KLD:")?,
         disagreement: 1.0 - figure(log, "Same top p:")? / 100.0,
     })
+}
+
+/// The perplexity in what `llama-perplexity` printed.
+pub fn perplexity(log: &str) -> Result<f64> {
+    figure(log, "Final estimate: PPL =")
 }
 
 /// The number behind a label.
