@@ -21,7 +21,7 @@ use crate::answer::{at_least_one, default_threads};
 use crate::context::STEP_ROWS;
 use crate::interrupt::Answering;
 use crate::models::ModelFile;
-use crate::{input, out};
+use crate::{input, out, quality};
 
 /// Tokens of a chunk, unless a reference says otherwise.
 const CONTEXT: usize = 512;
@@ -32,7 +32,8 @@ const BAR: &str = "{msg} {wide_bar} {pos}/{len} tokens {eta}";
 #[command(
     after_help = "Examples:\n  hob eval smollm2:135m text.txt\n  hob eval full.gguf text.txt --save full.kld\n  \
     hob eval small.gguf --against full.kld\n  hob eval small.gguf text.txt --against full.gguf --json\n\n\
-    The text is cut into chunks; in each, the predictions of the second half count."
+    The text is cut into chunks; in each, the predictions of the second half count. \
+    Results are remembered by the file's hash; `hob show` and `hob list` tell them."
 )]
 pub struct Args {
     /// Name in the store, or path to a GGUF file
@@ -97,8 +98,10 @@ pub fn run(args: &Args) -> Result<()> {
     let save =
         args.save.as_deref().map(|path| ReferenceWriter::create(path, &text, vocab)).transpose()?;
     let report = evaluate(Evaluation { runner: &mut runner, text: &text, against, save, threads })?;
+    let result = to_json(&file.local.name, args.against.as_deref(), &report);
+    quality::remember(&hub, &file, &text, &text_name(args), result.clone());
     if args.json {
-        return out::print_json(&to_json(&file.local.name, args.against.as_deref(), &report));
+        return out::print_json(&result);
     }
     out::print(&table(&report))
 }
@@ -113,6 +116,13 @@ impl Other {
             Some(model) => Other::Model(ModelFile::open(hub, model)?),
         })
     }
+}
+
+/// The text's name, or that of the reference that brings it.
+fn text_name(args: &Args) -> String {
+    let path = args.text.as_deref().or(args.against.as_deref().map(Path::new));
+    let name = path.and_then(Path::file_name).unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// The text's chunks, or the reference's.

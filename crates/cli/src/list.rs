@@ -4,7 +4,7 @@ use anyhow::Result;
 use hob_hub::{Hub, LocalModel};
 use serde_json::{Value, json};
 
-use crate::out;
+use crate::{out, quality};
 
 /// List the models of the store
 #[derive(clap::Args)]
@@ -20,18 +20,30 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let prefix = args.prefix.as_deref().unwrap_or("").to_lowercase();
-    let listing = Hub::open()?.list()?;
+    let hub = Hub::open()?;
+    let listing = hub.list()?;
     let models: Vec<LocalModel> =
         listing.models.into_iter().filter(|m| m.name.to_lowercase().starts_with(&prefix)).collect();
     for damaged in &listing.damaged {
         out::say(&format!("{} is damaged: {}", damaged.name, damaged.reason));
     }
     if args.json {
-        return out::print_json(&json!({"models": models.iter().map(tag).collect::<Vec<_>>()}));
+        return out::print_json(
+            &json!({"models": models.iter().map(|m| tag(&hub, m)).collect::<Vec<_>>()}),
+        );
     }
-    let mut rows = vec![["NAME", "ID", "SIZE", "MODIFIED"].map(String::from)];
-    rows.extend(models.iter().map(row));
-    out::print(&out::table(&rows))
+    let quality: Vec<_> = models.iter().map(|m| quality::brief(&hub, m)).collect();
+    let head = ["NAME", "ID", "SIZE", "MODIFIED"].map(String::from);
+    let rows = models.iter().map(row);
+    if quality.iter().all(Option::is_none) {
+        return out::print(&out::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+    }
+    let wider = |[name, id, size, modified]: [String; 4], quality: String| {
+        [name, id, size, modified, quality]
+    };
+    let mut table = vec![wider(head, "QUALITY".to_owned())];
+    table.extend(rows.zip(quality).map(|(row, q)| wider(row, q.unwrap_or("-".to_owned()))));
+    out::print(&out::table(&table))
 }
 
 fn row(model: &LocalModel) -> [String; 4] {
@@ -39,7 +51,7 @@ fn row(model: &LocalModel) -> [String; 4] {
     [model.name.clone(), id.to_owned(), out::file_size(model.bytes), out::ago(model.modified)]
 }
 
-fn tag(model: &LocalModel) -> Value {
+fn tag(hub: &Hub, model: &LocalModel) -> Value {
     let facts = model.facts.as_ref();
     let family = facts.map(|f| f.architecture.as_str()).unwrap_or_default();
     json!({
@@ -56,5 +68,6 @@ fn tag(model: &LocalModel) -> Value {
             "parameter_size": facts.map(|f| out::count(f.parameters)),
             "quantization_level": facts.map(|f| &f.recipe),
         },
+        "measured": hub.measured(model),
     })
 }

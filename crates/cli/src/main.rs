@@ -14,6 +14,7 @@ mod models;
 mod out;
 mod progress;
 mod pull;
+mod quality;
 mod rm;
 mod run;
 mod sampling;

@@ -8,8 +8,8 @@ use hob_model::{CacheLayout, KvType};
 use serde_json::{Map, json};
 
 use crate::models::ModelFile;
-use crate::out;
 use crate::sampling::Sampling;
+use crate::{out, quality};
 
 /// Longest array that is shown element by element without `--verbose`; Ollama's number.
 const SHORT_ARRAY: usize = 5;
@@ -44,7 +44,8 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let file = ModelFile::open(&Hub::open()?, &args.model)?;
+    let hub = Hub::open()?;
+    let file = ModelFile::open(&hub, &args.model)?;
     if args.license {
         return section(&args.model, "licence", licence(&file));
     }
@@ -56,9 +57,12 @@ pub fn run(args: &Args) -> Result<()> {
         return section(&args.model, "sampling parameters", (!lines.is_empty()).then_some(lines));
     }
     if args.json {
-        return out::print_json(&json_of(&file, args.verbose)?);
+        let mut reply = json_of(&file, args.verbose)?;
+        reply["measured"] = hub.measured(&file.local).into();
+        return out::print_json(&reply);
     }
     out::print(&overview(&file)?)?;
+    out::print(&block("Measured", &quality::rows(&hub.measured(&file.local))))?;
     if args.verbose { out::print(&details(&file)) } else { Ok(()) }
 }
 

@@ -6,6 +6,7 @@ mod catalogue;
 mod digest;
 mod error;
 mod http;
+mod measured;
 mod pull;
 mod python;
 mod reference;
@@ -28,6 +29,13 @@ pub use store::Damaged;
 
 /// The tag of a name without one that the catalogue does not know.
 const DEFAULT_TAG: &str = "latest";
+
+/// SHA-256 of some bytes, in 64 hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    let mut hasher = digest::Hasher::default();
+    hasher.update(bytes);
+    hasher.finish().to_string()
+}
 
 /// A model file on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

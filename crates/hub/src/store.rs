@@ -1,6 +1,7 @@
 //! The store: a folder of blobs named by their SHA-256 and small JSON manifests that name them. Layout under the root:
 //! `blobs/sha256-<hex>` whole, verified files; `blobs/sha256-<hex>.partial` what a broken transfer left; `manifests/<name>/<tag>.json`;
-//! `locks/sha256-<hex>.lock` one lock file per blob; `tmp/sha256-<hex>/` scratch space of whoever holds that lock.
+//! `locks/sha256-<hex>.lock` one lock file per blob; `tmp/sha256-<hex>/` scratch space of whoever holds that lock;
+//! `measured/` notes about files (`measured.rs`).
 //!
 //! A blob or manifest appears by rename after fsync, so it is wholly there or not at all. Whoever adds or removes a blob holds its lock,
 //! from before the blob appears until its manifest is written; the kernel drops the lock when a process dies, whatever way. Readers
@@ -320,7 +321,7 @@ impl Manifest {
 }
 
 /// A temporary file with the permissions of an ordinary one: other users' servers may read the store.
-fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+pub(crate) fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

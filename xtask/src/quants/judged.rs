@@ -186,6 +186,8 @@ impl Bench {
 
     fn hob(&self, verb: &str, model: &Path) -> Command {
         let mut cmd = Command::new(&self.hob);
+        // What is measured here is not the user's to remember.
+        cmd.env("HOB_HOME", self.folder.join("home"));
         cmd.arg(verb).arg(model).args(["--threads", &self.threads.to_string()]);
         cmd
     }
