@@ -217,7 +217,13 @@ mod tests {
         let path = dir.path().join("a.gguf");
         fs::write(&path, b"abc").unwrap();
         let remember = |n: usize| {
-            hub.remember(&given(&path), std::slice::from_ref(&path), json!(n), &|_| false, &mut |_| ())
+            hub.remember(
+                &given(&path),
+                std::slice::from_ref(&path),
+                json!(n),
+                &|_| false,
+                &mut |_| (),
+            )
         };
         for n in 0..MAX_RESULTS + 3 {
             remember(n).unwrap();

@@ -74,12 +74,12 @@ fn gemma_3_1b() {
     assert_eq!(CacheLayout::of(&model).elements_per_token(), 13_312);
 }
 
-#[test]
-fn deepseek_v3() {
+/// DeepSeek-V3's header.
+fn deepseek() -> MetaBuilder {
     let shape =
         Shape { layers: 61, width: 7168, ffn: 18432, heads: 128, kv_heads: 1, vocab: 129_280 };
     let key = |k: &str| format!("deepseek2.{k}");
-    let meta = meta("deepseek2", &shape)
+    meta("deepseek2", &shape)
         .set(&key("rope.dimension_count"), 64u32)
         .set(&key("attention.q_lora_rank"), 1536u32)
         .set(&key("attention.kv_lora_rank"), 512u32)
@@ -96,8 +96,11 @@ fn deepseek_v3() {
         .set(&key("rope.scaling.type"), "yarn")
         .set(&key("rope.scaling.factor"), 40f32)
         .set(&key("rope.scaling.original_context_length"), 4096u32)
-        .build()
-        .unwrap();
+}
+
+#[test]
+fn deepseek_v3() {
+    let meta = deepseek().build().unwrap();
     let biases: Vec<String> = (3..61).map(|i| format!("blk.{i}.exp_probs_b.bias")).collect();
     let mut tensors: Vec<&str> = biases.iter().map(String::as_str).collect();
     tensors.push("output.weight");
@@ -106,4 +109,20 @@ fn deepseek_v3() {
     // The publisher's 37 G, with 0.9 G of it in the embedding.
     assert_eq!(model.active_parameters(), 671_026_419_200 - 58 * 248 * 3 * 7168 * 2048);
     assert_eq!(CacheLayout::of(&model).elements_per_token(), 35_136);
+}
+
+/// Numbers that a hostile file may hold: refused, not multiplied.
+#[test]
+fn products_that_overflow_are_refused() {
+    for (key, value) in [
+        ("attention.key_length_mla", 1 << 26),
+        ("attention.value_length_mla", 1 << 26),
+        ("attention.kv_lora_rank", u32::MAX - 1),
+        ("expert_shared_count", 1 << 22),
+    ] {
+        let meta = deepseek().set(&format!("deepseek2.{key}"), value).build().unwrap();
+        let error = arch::describe(&Header::new(&meta, []).unwrap()).unwrap_err();
+        let part = key.trim_end_matches("_mla");
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }

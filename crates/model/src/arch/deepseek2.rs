@@ -35,6 +35,9 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
     Ok(c.model(h, "deepseek2", t, blocks, vec![rope]))
 }
 
+/// Widest head and latent vector.
+const MOST_WIDTH: u32 = 1 << 14;
+
 struct Dims {
     q_rank: Option<u32>,
     kv_rank: u32,
@@ -56,9 +59,20 @@ impl Dims {
                 "an even number below the key length",
             ));
         }
+        let kv_rank = h.size("attention.kv_lora_rank")?;
+        // Sums of two of them times the number of heads stay below 2^32.
+        for (name, found) in [
+            ("attention.key_length", key),
+            ("attention.value_length", value_dim),
+            ("attention.kv_lora_rank", kv_rank),
+        ] {
+            if found > MOST_WIDTH {
+                return Err(h.bad(name, found, "at most 16384"));
+            }
+        }
         Ok(Dims {
             q_rank: h.opt_u32("attention.q_lora_rank")?.filter(|&rank| rank > 0),
-            kv_rank: h.size("attention.kv_lora_rank")?,
+            kv_rank,
             rope_dim,
             nope_dim: key - rope_dim,
             value_dim,
@@ -124,7 +138,10 @@ fn moe(
 ) -> Result<Moe, ModelError> {
     let (experts, used) = (h.size("expert_count")?, h.size("expert_used_count")?);
     let ffn = h.size("expert_feed_forward_length")?;
-    let shared = h.opt_u32("expert_shared_count")?.unwrap_or(0) * ffn;
+    let shared_count = h.opt_u32("expert_shared_count")?.unwrap_or(0);
+    let shared = shared_count.checked_mul(ffn).ok_or_else(|| {
+        h.bad("expert_shared_count", shared_count, "so many that their widths' sum fits 32 bits")
+    })?;
     let bias = h.has(&format!("blk.{i}.exp_probs_b.bias"));
     if used > experts {
         return Err(h.bad("expert_used_count", used, "at most expert_count"));
