@@ -2,3 +2,4 @@
 //! of llama.cpp's `llama-perplexity`, so that figures can be compared. Deliberately absent: terminals and model names.
 
 pub mod eval;
+pub mod imatrix;
