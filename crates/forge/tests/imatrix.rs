@@ -8,11 +8,17 @@
 //!     done; done
 #![allow(clippy::unwrap_used, reason = "a test may fail so")]
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hob_forge::imatrix::{Entry, EntryFault, Imatrix, ImatrixError};
+use hob_engine::{LoadOptions, Runner};
+use hob_forge::eval::{Against, EvalError, EvalText, Evaluation, limits};
+use hob_forge::imatrix::{Collector, Entry, EntryFault, Imatrix, ImatrixError, Scope};
+use hob_gguf::Gguf;
 use hob_quant::GgmlType;
-use hob_testkit::{Family, Tiny, max_error};
+use hob_testkit::{Family, RefOps, Tiny, max_error};
+use hob_text::Tokenizer;
 use proptest::prelude::*;
 
 /// Four chunks of 64 bytes and a rest.
@@ -20,6 +26,8 @@ const TEXT: &str = "A hob is the warm shelf by a fireplace, and in northern Engl
     spirit that lives there. 炉边温暖的架子；在英格兰北部的民间传说里，是住在那里的好心精灵。\n\
     fn main() { println!(\"{}\", 6 * 7); } // and so on, until there are enough tokens for it all";
 const CHUNKS: u32 = 4;
+const CONTEXT: usize = 64;
+const EVERYTHING: Scope = Scope { output: true, perplexity: true };
 
 fn model() -> Vec<u8> {
     Tiny { ffn: 80, ..Tiny::new(Family::Llama) }.bytes()
@@ -39,6 +47,144 @@ fn write_model() {
     let folder = PathBuf::from(std::env::var_os("HOB_TINY").expect("HOB_TINY names a folder"));
     std::fs::write(folder.join("tiny.gguf"), model()).unwrap();
     std::fs::write(folder.join("text.txt"), TEXT).unwrap();
+}
+
+fn text() -> EvalText {
+    let gguf = Gguf::from_bytes(model()).unwrap();
+    EvalText::new(TEXT, &Tokenizer::from_gguf(gguf.meta()).unwrap(), CONTEXT, None).unwrap()
+}
+
+fn collector(model: Vec<u8>, step_rows: usize, threads: usize, scope: Scope) -> Collector {
+    let options = LoadOptions { threads, limits: limits(CONTEXT, step_rows) };
+    Collector::load(Arc::new(Gguf::from_bytes(model).unwrap()), &options, scope).unwrap()
+}
+
+fn read_all(mut collector: Collector) -> (Imatrix, Option<f64>) {
+    let text = text();
+    for chunk in 0..text.chunks() {
+        collector.chunk(&text, chunk, &mut |_| ControlFlow::Continue(())).unwrap();
+    }
+    (collector.imatrix("text.txt"), collector.perplexity().map(|p| p.value))
+}
+
+/// Norm of the difference over the norm of `expected`.
+fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let gap: f64 = found.iter().zip(expected).map(|(a, b)| square(a - b)).sum();
+    (gap / expected.iter().map(|&x| square(x)).sum::<f64>()).sqrt()
+}
+
+/// Largest distance of any entry's sums; names and counts must be the same.
+fn difference(found: &Imatrix, expected: &Imatrix) -> f64 {
+    let named = |i: &Imatrix| -> Vec<(String, Vec<f32>)> {
+        i.entries.iter().map(|(name, e)| (name.clone(), e.counts.clone())).collect()
+    };
+    assert_eq!(named(found), named(expected));
+    assert_eq!((found.chunk_count, found.chunk_size), (expected.chunk_count, expected.chunk_size));
+    assert_eq!(found.datasets, expected.datasets);
+    let pairs = found.entries.values().zip(expected.entries.values());
+    pairs.map(|(a, b)| distance(&a.sums, &b.sums)).fold(0.0, f64::max)
+}
+
+#[test]
+fn what_is_collected_is_what_llama_cpp_collects() {
+    for (step_rows, threads) in [(512, 1), (64, 2), (7, 1), (1, 1)] {
+        let (found, perplexity) = read_all(collector(model(), step_rows, threads, EVERYTHING));
+        let difference = difference(&found, &fixture("imatrix-tiny.gguf"));
+        assert!(difference < 1e-4, "{difference}");
+        let perplexity = perplexity.unwrap();
+        assert!((perplexity - 665.1394).abs() < 0.01, "{perplexity}");
+    }
+}
+
+#[test]
+fn a_watched_device_computes_the_same_bits() {
+    for (family, ty) in [
+        (Family::Llama, GgmlType::F32),
+        (Family::Qwen2, GgmlType::Q4_K),
+        (Family::Qwen3, GgmlType::Q8_0),
+    ] {
+        let model = Tiny::new(family).quantized(ty).bytes();
+        let options = LoadOptions { threads: 2, limits: limits(CONTEXT, 512) };
+        let gguf = Arc::new(Gguf::from_bytes(model.clone()).unwrap());
+        let mut runner = Runner::load(gguf, &options).unwrap();
+        let (against, text) = (Against::Nothing, &text());
+        let evaluation = Evaluation { runner: &mut runner, text, against, save: None, threads: 2 };
+        let report = evaluation.run(&mut |_| ControlFlow::Continue(())).unwrap();
+        let (_, perplexity) = read_all(collector(model, 512, 2, EVERYTHING));
+        assert_eq!(perplexity, Some(report.perplexity.value), "{family:?}");
+    }
+}
+
+#[test]
+fn every_family_and_type_collects_what_the_reference_device_does() {
+    for (family, ty, tolerance) in [
+        (Family::Llama, GgmlType::F32, 1e-3),
+        (Family::Qwen2, GgmlType::Q4_K, 0.03),
+        (Family::Qwen3, GgmlType::Q8_0, 0.02),
+    ] {
+        let model = Tiny::new(family).quantized(ty).bytes();
+        let gguf = Gguf::from_bytes(model.clone()).unwrap();
+        let described = hob_model::describe(&gguf).unwrap();
+        let bound = hob_model::bind(described.arch, &described.weights, &gguf).unwrap();
+        let limits = limits(CONTEXT, 512);
+        let ops = RefOps::load(&described, &gguf, &bound, &limits);
+        let reference = Collector::with_ops(described, limits, ops, 3, EVERYTHING).unwrap();
+        let (expected, _) = read_all(reference);
+        let (found, _) = read_all(collector(model, 512, 2, EVERYTHING));
+        // The embedding is the unembedding of all but the first.
+        assert_eq!(found.entries.len(), 14 + usize::from(family == Family::Llama));
+        let difference = difference(&found, &expected);
+        assert!(difference < tolerance, "{family:?}: {difference}");
+    }
+}
+
+#[test]
+fn the_output_is_left_out_unless_asked_for() {
+    let mut all = fixture("imatrix-tiny.gguf");
+    all.entries.remove("output.weight");
+    for perplexity in [false, true] {
+        let scope = Scope { output: false, perplexity };
+        let (found, value) = read_all(collector(model(), 512, 1, scope));
+        assert!(difference(&found, &all) < 1e-4);
+        assert_eq!(value.is_some(), perplexity);
+    }
+    let silent = Scope { output: true, perplexity: false };
+    let (found, _) = read_all(collector(model(), 512, 1, silent));
+    assert!(difference(&found, &fixture("imatrix-tiny.gguf")) < 1e-4);
+}
+
+#[test]
+fn a_chunk_can_be_stopped_and_must_fit_the_model() {
+    let mut collector = collector(model(), 16, 1, EVERYTHING);
+    let text = text();
+    collector.chunk(&text, 0, &mut |_| ControlFlow::Continue(())).unwrap();
+    let whole = collector.imatrix("t");
+    let mut told = Vec::new();
+    let result = collector.chunk(&text, 1, &mut |done| {
+        told.push(done);
+        if done > 16 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(result, Err(EvalError::Stopped)));
+    assert_eq!(told.last(), Some(&32));
+    assert_eq!(whole.chunk_count, 1);
+    assert_eq!(collector.imatrix("t").entries["blk.0.attn_q.weight"].counts, [96.0]);
+    let long = EvalText::of_tokens(vec![1; 4096], 2048, None, None).unwrap();
+    let result = collector.chunk(&long, 0, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(result, Err(EvalError::Context { asked: 2048, trained: 1024 })));
+}
+
+#[test]
+fn numbers_that_are_none_are_refused() {
+    let mut bytes = model();
+    let gguf = Gguf::from_bytes(bytes.clone()).unwrap();
+    let place = gguf.tensor_place(gguf.tensor("blk.1.attn_v.weight").unwrap()).unwrap();
+    bytes[place.start as usize..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let scope = Scope { output: false, perplexity: false };
+    let result =
+        collector(bytes, 64, 1, scope).chunk(&text(), 0, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(result, Err(EvalError::NotFinite("sums of squares"))), "{result:?}");
 }
 
 /// What was written by `write`, as bytes and read again.

@@ -19,8 +19,8 @@ pub use reference::{Reference, ReferenceWriter};
 pub use stats::{Distribution, Divergence, Estimate, Report};
 pub use text::EvalText;
 
-use rows::{Base, Scorer};
-use stats::Totals;
+pub(crate) use rows::{Base, Scorer};
+pub(crate) use stats::Totals;
 
 /// Rows of logits computed at once: enough to share one reading of the output matrix, few enough for memory.
 pub const LOGIT_ROWS: usize = 32;

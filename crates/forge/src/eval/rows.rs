@@ -13,7 +13,7 @@ const CODES: f32 = 65535.0;
 
 /// Rows of a reference.
 #[derive(Clone, Copy)]
-pub(super) enum Base<'a> {
+pub(crate) enum Base<'a> {
     Nothing,
     /// As a reference file has them, [`row_bytes`] each.
     Coded(&'a [u8]),
@@ -23,7 +23,7 @@ pub(super) enum Base<'a> {
 
 /// What one prediction came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Score {
+pub(crate) struct Score {
     /// Negative log-likelihood of the text's token.
     pub(super) nll: f64,
     pub(super) versus: Option<Versus>,
@@ -46,19 +46,19 @@ pub(super) fn row_bytes(vocab: usize) -> usize {
 }
 
 /// Scores rows on some threads; keeps the memory of encoded ones.
-pub(super) struct Scorer {
+pub(crate) struct Scorer {
     vocab: usize,
     threads: usize,
     coded: Vec<u8>,
 }
 
 impl Scorer {
-    pub(super) fn new(vocab: usize, threads: usize) -> Self {
+    pub(crate) fn new(vocab: usize, threads: usize) -> Self {
         Scorer { vocab, threads, coded: Vec::new() }
     }
 
     /// One score per row of logits; row i is to predict `targets[i]`.
-    pub(super) fn score(
+    pub(crate) fn score(
         &self,
         logits: &[f32],
         targets: &[u32],

@@ -63,24 +63,24 @@ pub struct Report {
 
 /// All scores so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Totals {
+pub(crate) struct Totals {
     nll: Vec<f64>,
     versus: Vec<Versus>,
 }
 
 impl Totals {
-    pub(super) fn add(&mut self, scores: Vec<Score>) {
+    pub(crate) fn add(&mut self, scores: Vec<Score>) {
         for score in scores {
             self.nll.push(score.nll);
             self.versus.extend(score.versus);
         }
     }
 
-    pub(super) fn perplexity(&self) -> Option<f64> {
+    pub(crate) fn perplexity(&self) -> Option<f64> {
         (!self.nll.is_empty()).then(|| mean(&self.nll).value.exp())
     }
 
-    pub(super) fn report(&self, context: usize, chunks: usize) -> Report {
+    pub(crate) fn report(&self, context: usize, chunks: usize) -> Report {
         Report {
             tokens: self.nll.len(),
             context,

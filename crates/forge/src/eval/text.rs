@@ -95,7 +95,7 @@ impl EvalText {
     }
 
     /// A chunk as the model reads it.
-    pub(super) fn chunk(&self, index: usize) -> Vec<u32> {
+    pub(crate) fn chunk(&self, index: usize) -> Vec<u32> {
         let mut chunk = self.tokens[index * self.context..][..self.context].to_vec();
         if let Some(bos) = self.bos {
             chunk[0] = bos;

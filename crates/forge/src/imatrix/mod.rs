@@ -2,9 +2,12 @@
 //! it while the model read a text. A quantizer spends its precision where the mean of these squares is large. Files
 //! are llama.cpp's, so that they can be exchanged with its tools. Absent: writing the old format.
 
+mod collect;
 mod error;
 mod gguf;
 mod legacy;
+mod sums;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,6 +16,7 @@ use std::path::Path;
 
 use hob_gguf::{Gguf, GgufError};
 
+pub use collect::{Collector, Scope};
 pub use error::{EntryFault, ImatrixError};
 
 /// The largest file in the old format that is read: that one is taken into memory whole. 4 GiB is thrice what 256
