@@ -1,7 +1,6 @@
 //! `hob eval`: how well a model predicts a text, and how far it is from a reference. The figures are those of llama.cpp's
 //! `llama-perplexity`, and so is the file of log-probabilities that is read and written. The work is done by `hob_forge`.
 
-use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -14,18 +13,16 @@ use hob_forge::eval::{
 use hob_hub::Hub;
 use hob_machine::Machine;
 use hob_text::Tokenizer;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::answer::{at_least_one, default_threads};
 use crate::context::STEP_ROWS;
 use crate::interrupt::Answering;
 use crate::models::ModelFile;
-use crate::{input, out, quality};
+use crate::{input, out, progress, quality};
 
 /// Tokens of a chunk, unless a reference says otherwise.
 const CONTEXT: usize = 512;
-const BAR: &str = "{msg} {wide_bar} {pos}/{len} tokens {eta}";
 
 /// Measure how well a model predicts a text: perplexity, and divergence from a reference
 #[derive(clap::Args)]
@@ -155,13 +152,7 @@ fn text(args: &Args, file: &ModelFile, other: &Other) -> Result<EvalText> {
 /// Evaluates with a bar on a terminal; Ctrl-C leaves no half-written file.
 fn evaluate(evaluation: Evaluation<'_>) -> Result<Report> {
     let total = evaluation.text.chunks() * evaluation.text.rows_per_chunk();
-    let bar = match stderr().is_terminal() {
-        true => ProgressBar::new(total as u64),
-        false => ProgressBar::hidden(),
-    };
-    bar.set_style(
-        ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = progress::token_bar(total);
     let busy = Answering::begin();
     let result = evaluation.run(&mut |at: Progress| {
         bar.set_position(at.done as u64);

@@ -7,6 +7,7 @@ mod chat;
 mod context;
 mod eval;
 mod fit;
+mod imatrix;
 mod input;
 mod interrupt;
 mod list;
@@ -52,6 +53,7 @@ enum Verb {
     Bench(bench::Args),
     Eval(eval::Args),
     Fit(fit::Args),
+    Imatrix(imatrix::Args),
 }
 
 fn main() -> ExitCode {
@@ -73,5 +75,6 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Bench(args) => bench::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Fit(args) => fit::run(args),
+        Verb::Imatrix(args) => imatrix::run(args),
     }
 }

@@ -1,4 +1,4 @@
-//! A pull as the user sees it: a bar on a terminal, a few lines elsewhere. Progress goes to stderr; stdout belongs to results.
+//! A pull as the user sees it: a bar on a terminal, a few lines elsewhere; and the bar of what takes many tokens. Progress goes to stderr; stdout belongs to results.
 
 use std::io::{IsTerminal, stderr};
 
@@ -9,6 +9,21 @@ use crate::out;
 
 const BAR: &str =
     "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}";
+
+const TOKENS: &str = "{msg} {wide_bar} {pos}/{len} tokens {eta}";
+
+/// A bar of tokens computed; hidden where there is no terminal.
+pub fn token_bar(total: usize) -> ProgressBar {
+    let bar = match stderr().is_terminal() {
+        true => ProgressBar::new(total as u64),
+        false => ProgressBar::hidden(),
+    };
+    bar.with_style(style(TOKENS))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
 
 /// Shows the events of one pull.
 pub struct PullBar {
@@ -60,10 +75,8 @@ impl PullBar {
             self.clear();
         }
         let bar = self.bar.get_or_insert_with(|| {
-            let style =
-                ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
             // What an interrupted pull left counts as done, not as speed.
-            let bar = ProgressBar::new(total).with_style(style).with_message(what);
+            let bar = ProgressBar::new(total).with_style(style(BAR)).with_message(what);
             bar.set_position(done);
             bar.reset_eta();
             bar
