@@ -1,14 +1,25 @@
 //! Rows of weights become blocks: one entry, and a file per family of formats. Rows are independent and the result is
 //! the same on every processor. Deliberately absent: threads, and the CPU's activation formats.
 
+mod affine;
+mod blocks32;
+mod iq4;
+mod kquants;
+mod lanes;
+mod levels;
+mod objective;
 mod simple;
 
-use half::{bf16, f16};
+use ::half::{bf16, f16};
+use kquants::row as tiles;
+use lanes::Lanes;
+use objective::{Row, Size};
 
+use crate::blocks::*;
 use crate::decode::check_row;
 use crate::{GgmlType, QuantError};
 
-/// Encodes a row as `ty`: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0.
+/// Encodes a row as `ty`.
 ///
 /// `importance` has the mean square of the activation that each weight of the row meets, where it is known: errors
 /// are then weighed by it.
@@ -29,15 +40,30 @@ pub fn encode_row(
     if let Some(found) = importance.map(<[f32]>::len).filter(|&found| found != weights.len()) {
         return Err(QuantError::Importance { expected: weights.len(), found });
     }
+    let by = |size| Row::new(weights, importance, size);
+    let span = |weights, factor| by(Size::Span { weights, factor });
+    let known = importance.is_some();
     match ty {
         GgmlType::F32 => plain(weights, out, f32::to_le_bytes),
         GgmlType::F16 => plain(weights, out, |w| f16::from_f32(w).to_le_bytes()),
         GgmlType::BF16 => plain(weights, out, |w| bf16::from_f32(w).to_le_bytes()),
-        GgmlType::Q4_0 => simple::row(weights, out, simple::q4_0),
-        GgmlType::Q4_1 => simple::row(weights, out, simple::q4_1),
-        GgmlType::Q5_0 => simple::row(weights, out, simple::q5_0),
-        GgmlType::Q5_1 => simple::row(weights, out, simple::q5_1),
-        GgmlType::Q8_0 => simple::row(weights, out, simple::q8_0),
+        GgmlType::Q4_0 if known => tiles::<BlockQ4_0, 32>(&span(0, 1.0), out),
+        GgmlType::Q4_1 if known => tiles::<BlockQ4_1, 32>(&span(0, 1.0), out),
+        GgmlType::Q5_0 if known => tiles::<BlockQ5_0, 32>(&span(0, 1.0), out),
+        GgmlType::Q5_1 if known => tiles::<BlockQ5_1, 32>(&span(0, 1.0), out),
+        GgmlType::Q4_0 => simple::row::<BlockQ4_0>(weights, out),
+        GgmlType::Q4_1 => simple::row::<BlockQ4_1>(weights, out),
+        GgmlType::Q5_0 => simple::row::<BlockQ5_0>(weights, out),
+        GgmlType::Q5_1 => simple::row::<BlockQ5_1>(weights, out),
+        GgmlType::Q8_0 => simple::row::<BlockQ8_0>(weights, out),
+        GgmlType::Q2_K => tiles::<BlockQ2K, 16>(&span(256, 1.0), out),
+        GgmlType::Q3_K => tiles::<BlockQ3K, 16>(&span(256, 2.0), out),
+        GgmlType::Q4_K => tiles::<BlockQ4K, 32>(&span(256, 2.0), out),
+        GgmlType::Q5_K => tiles::<BlockQ5K, 32>(&span(256, 2.0), out),
+        GgmlType::Q6_K => tiles::<BlockQ6K, 16>(&by(Size::Ignored), out),
+        GgmlType::IQ4_NL => tiles::<BlockIq4Nl, 32>(&span(32, 2.0), out),
+        GgmlType::IQ4_XS => tiles::<BlockIq4Xs, 32>(&span(256, 2.0), out),
+        GgmlType::MXFP4 => tiles::<BlockMxfp4, 32>(&by(Size::Ignored), out),
         _ => return Err(QuantError::NoEncoder { ty }),
     }
     Ok(())
@@ -48,4 +74,15 @@ fn plain<const N: usize>(weights: &[f32], out: &mut [u8], bytes: fn(f32) -> [u8;
     for (out, weight) in out.as_chunks_mut().0.iter_mut().zip(weights) {
         *out = bytes(*weight);
     }
+}
+
+/// Each group's first lane in half precision, in all lanes of the group; finite, as the format's factors must be.
+#[inline(always)]
+fn half<const B: usize>(lanes: Lanes) -> Lanes {
+    let mut out = lanes;
+    for group in out.0.chunks_exact_mut(B) {
+        let d = f16::from_f32(group[0].clamp(-65504.0, 65504.0)).to_f32();
+        group.fill(if d.is_nan() { 0.0 } else { d });
+    }
+    out
 }

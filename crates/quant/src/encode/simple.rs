@@ -6,15 +6,20 @@ use half::f16;
 use crate::blocks::*;
 use crate::simd::widest;
 
-/// Encodes blocks of 32; `encode` must be inlined wherever it is called.
-#[inline(always)]
-pub(super) fn row<B: Block>(weights: &[f32], out: &mut [u8], encode: impl Fn(&[f32; 32]) -> B) {
+/// A format with such an encoder. (A trait, as functions that are passed as values are not inlined.)
+pub(super) trait Nearest: Block {
+    /// Encodes a block.
+    fn nearest(weights: &[f32; 32]) -> Self;
+}
+
+/// Encodes a row.
+pub(super) fn row<B: Nearest>(weights: &[f32], out: &mut [u8]) {
     widest(
         #[inline(always)]
         || {
             let blocks = out.chunks_exact_mut(size_of::<B>());
             for (out, weights) in blocks.zip(weights.as_chunks().0) {
-                out.copy_from_slice(bytemuck::bytes_of(&encode(weights)));
+                out.copy_from_slice(bytemuck::bytes_of(&B::nearest(weights)));
             }
         },
     )
@@ -43,13 +48,13 @@ fn range(weights: &[f32; 32]) -> (f32, f32) {
 
 /// Packs 4-bit codes in planes of 16; bits above are dropped.
 #[inline(always)]
-fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
+pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
     std::array::from_fn(|j| codes[j] & 15 | codes[j + 16] << 4)
 }
 
 /// Packs bit 4 of each code, in order.
 #[inline(always)]
-fn pack_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
+pub(super) fn pack_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
     let bits = codes.iter().rev().fold(0u32, |bits, code| bits << 1 | u32::from(code >> 4 & 1));
     bits.to_le_bytes()
 }
@@ -73,33 +78,43 @@ fn affine(weights: &[f32; 32], top: u8) -> (f16, f16, [u8; 32]) {
     (f16::from_f32(d), f16::from_f32(min), codes)
 }
 
-#[inline(always)]
-pub(super) fn q4_0(weights: &[f32; 32]) -> BlockQ4_0 {
-    let (d, codes) = symmetric(weights, 8);
-    BlockQ4_0 { d, qs: pack_nibbles(&codes) }
+impl Nearest for BlockQ4_0 {
+    #[inline(always)]
+    fn nearest(weights: &[f32; 32]) -> Self {
+        let (d, codes) = symmetric(weights, 8);
+        BlockQ4_0 { d, qs: pack_nibbles(&codes) }
+    }
 }
 
-#[inline(always)]
-pub(super) fn q4_1(weights: &[f32; 32]) -> BlockQ4_1 {
-    let (d, m, codes) = affine(weights, 15);
-    BlockQ4_1 { d, m, qs: pack_nibbles(&codes) }
+impl Nearest for BlockQ4_1 {
+    #[inline(always)]
+    fn nearest(weights: &[f32; 32]) -> Self {
+        let (d, m, codes) = affine(weights, 15);
+        BlockQ4_1 { d, m, qs: pack_nibbles(&codes) }
+    }
 }
 
-#[inline(always)]
-pub(super) fn q5_0(weights: &[f32; 32]) -> BlockQ5_0 {
-    let (d, codes) = symmetric(weights, 16);
-    BlockQ5_0 { d, qh: pack_fifth_bits(&codes), qs: pack_nibbles(&codes) }
+impl Nearest for BlockQ5_0 {
+    #[inline(always)]
+    fn nearest(weights: &[f32; 32]) -> Self {
+        let (d, codes) = symmetric(weights, 16);
+        BlockQ5_0 { d, qh: pack_fifth_bits(&codes), qs: pack_nibbles(&codes) }
+    }
 }
 
-#[inline(always)]
-pub(super) fn q5_1(weights: &[f32; 32]) -> BlockQ5_1 {
-    let (d, m, codes) = affine(weights, 31);
-    BlockQ5_1 { d, m, qh: pack_fifth_bits(&codes), qs: pack_nibbles(&codes) }
+impl Nearest for BlockQ5_1 {
+    #[inline(always)]
+    fn nearest(weights: &[f32; 32]) -> Self {
+        let (d, m, codes) = affine(weights, 31);
+        BlockQ5_1 { d, m, qh: pack_fifth_bits(&codes), qs: pack_nibbles(&codes) }
+    }
 }
 
-#[inline(always)]
-pub(super) fn q8_0(weights: &[f32; 32]) -> BlockQ8_0 {
-    let d = extreme(weights).abs() / 127.0;
-    let id = inverse(d);
-    BlockQ8_0 { d: f16::from_f32(d), qs: weights.map(|w| (w * id).round() as i8) }
+impl Nearest for BlockQ8_0 {
+    #[inline(always)]
+    fn nearest(weights: &[f32; 32]) -> Self {
+        let d = extreme(weights).abs() / 127.0;
+        let id = inverse(d);
+        BlockQ8_0 { d: f16::from_f32(d), qs: weights.map(|w| (w * id).round() as i8) }
+    }
 }
