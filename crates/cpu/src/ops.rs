@@ -154,7 +154,7 @@ impl CpuOps {
             batch: Batch::new(),
             angles,
             kv: KvCache::new(&CacheLayout::of(model), limits.kv, limits.pages)?,
-            acts: Acts::new(limits.rows, widest, isa == IsaKind::Avx2),
+            acts: Acts::new(limits.rows, widest),
             workspaces: PerWorker::new(threads),
             spaces: PerWorker::new(threads),
             tasks: Vec::new(),

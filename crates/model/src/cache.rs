@@ -148,7 +148,7 @@ pub fn widest_input(model: &Model) -> u64 {
 }
 
 /// Bytes that a backend may stage the activations of `rows` rows of `width` elements in, before a product: signed
-/// bytes, the same as i16, a scale per 32, sums per 16 and per 32; rows padded to 256.
+/// bytes, a scale per 32, sums per 16 and per 32; rows padded to 256.
 pub fn staging(width: u64, rows: usize) -> u64 {
-    width.next_multiple_of(256) * rows as u64 / 32 * (32 + 64 + 4 + 4 + 2)
+    width.next_multiple_of(256) * rows as u64 / 32 * (32 + 4 + 4 + 2)
 }

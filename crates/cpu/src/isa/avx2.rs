@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Isa, SignedActs};
+use super::{Floats, Isa, four_entries, two_entries};
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,32 @@ unsafe fn two_rows(low: *const u8, high: *const u8) -> __m256i {
 #[inline(always)]
 unsafe fn dword(acts: *const i8, step: usize) -> __m256i {
     _mm256_set1_epi32(acts.cast::<i32>().add(step).read_unaligned())
+}
+
+/// Products of signed bytes, summed in pairs: |w| * (a with the sign of w) fits in i16 even for w = -128, as |a| <= 127.
+#[inline(always)]
+unsafe fn signed(w: __m256i, a: __m256i) -> __m256i {
+    _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w))
+}
+
+/// Transposes 4x4 dwords within each half: rows i and i + 4 in, dword i of all rows out.
+#[inline(always)]
+unsafe fn transpose([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    let (ab_lo, ab_hi) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (cd_lo, cd_hi) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    [
+        _mm256_unpacklo_epi64(ab_lo, cd_lo),
+        _mm256_unpackhi_epi64(ab_lo, cd_lo),
+        _mm256_unpacklo_epi64(ab_hi, cd_hi),
+        _mm256_unpackhi_epi64(ab_hi, cd_hi),
+    ]
+}
+
+/// Shuffle control that copies byte `byte` of each dword to all four.
+#[inline(always)]
+unsafe fn byte_of_each(byte: usize) -> __m256i {
+    let low = _mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c);
+    _mm256_add_epi32(_mm256_broadcastsi128_si256(low), _mm256_set1_epi32(byte as i32 * 0x0101_0101))
 }
 
 // SAFETY: see the trait; each method is a handful of AVX2, FMA or F16C intrinsics.
@@ -116,22 +142,14 @@ unsafe impl Floats for Avx2 {
 // SAFETY: as above.
 unsafe impl Isa for Avx2 {
     const TILE: usize = 4;
-    const SIGNED_BYTES: usize = 512;
-    const WIDE: bool = true;
+    const BIAS: u8 = 0;
     type V = __m256i;
     #[inline(always)]
     unsafe fn load_rows(self, base: *const u8, stride: usize) -> [__m256i; 4] {
         let at = |row: usize| base.add(row * stride);
         let (a, b) = (two_rows(at(0), at(4)), two_rows(at(1), at(5)));
         let (c, d) = (two_rows(at(2), at(6)), two_rows(at(3), at(7)));
-        let (ab_lo, ab_hi) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        let (cd_lo, cd_hi) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-        [
-            _mm256_unpacklo_epi64(ab_lo, cd_lo),
-            _mm256_unpackhi_epi64(ab_lo, cd_lo),
-            _mm256_unpacklo_epi64(ab_hi, cd_hi),
-            _mm256_unpackhi_epi64(ab_hi, cd_hi),
-        ]
+        transpose([a, b, c, d])
     }
     #[inline(always)]
     unsafe fn prefetch(self, p: *const u8) {
@@ -156,6 +174,41 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn or(self, a: __m256i, b: __m256i) -> __m256i {
         _mm256_or_si256(a, b)
+    }
+    #[inline(always)]
+    unsafe fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_xor_si256(a, b)
+    }
+    #[inline(always)]
+    unsafe fn look_up16(self, table: *const u8, codes: __m256i) -> __m256i {
+        _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.cast())), codes)
+    }
+    #[inline(always)]
+    unsafe fn look_up4(self, table: *const u32, index: __m256i) -> __m256i {
+        let mut at = [0u32; 8];
+        self.store(at.as_mut_ptr().cast(), index);
+        let low = four_entries(table, &at[..4]);
+        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), four_entries(table, &at[4..]))
+    }
+    #[inline(always)]
+    unsafe fn look_up8(self, table: *const u64, index: [__m256i; 2]) -> [__m256i; 4] {
+        let mut at = [[0u32; 8]; 2];
+        self.store(at[0].as_mut_ptr().cast(), index[0]);
+        self.store(at[1].as_mut_ptr().cast(), index[1]);
+        let mut rows = [_mm256_setzero_si256(); 4];
+        for (lane, row) in rows.iter_mut().enumerate() {
+            let low = _mm256_castsi128_si256(two_entries(table, at[0][lane], at[1][lane]));
+            let high = two_entries(table, at[0][lane + 4], at[1][lane + 4]);
+            *row = _mm256_inserti128_si256::<1>(low, high);
+        }
+        transpose(rows)
+    }
+    #[inline(always)]
+    unsafe fn choose<const N: usize>(self, bits: __m256i, set: __m256i, clear: __m256i) -> __m256i {
+        let byte = _mm256_shuffle_epi8(bits, byte_of_each(N / 2));
+        let bit = _mm256_set1_epi32(if N % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+        let is_set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bit), bit);
+        _mm256_blendv_epi8(clear, set, is_set)
     }
     #[inline(always)]
     unsafe fn shl<const N: i32>(self, a: __m256i) -> __m256i {
@@ -197,6 +250,16 @@ unsafe impl Isa for Avx2 {
         steps: usize,
         depth: usize,
     ) {
+        if depth == 0 {
+            for step in 0..steps {
+                let w = self.load(codes.add(32 * step));
+                for n in 0..N {
+                    let product = _mm256_madd_epi16(signed(w, dword(acts[n], step)), scale);
+                    sums[n] = _mm256_add_epi32(sums[n], product);
+                }
+            }
+            return;
+        }
         for group in 0..steps / depth {
             let first = group * depth;
             let codes_at = |step: usize| self.load(codes.add(32 * step));
@@ -218,22 +281,6 @@ unsafe impl Isa for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn signed_dot<const N: usize>(
-        self,
-        codes: *const u8,
-        acts: [SignedActs; N],
-    ) -> [__m256i; N] {
-        let mut sums = [_mm256_setzero_si256(); N];
-        for step in 0..16 {
-            let w = self.load(codes.add(32 * step));
-            for n in 0..N {
-                let product = _mm256_madd_epi16(w, dword(acts[n].wide.cast(), step));
-                sums[n] = _mm256_add_epi32(sums[n], product);
-            }
-        }
-        sums
-    }
-    #[inline(always)]
     unsafe fn quad_dot(
         self,
         sum: __m256i,
@@ -242,40 +289,26 @@ unsafe impl Isa for Avx2 {
         scale: __m256i,
         depth: usize,
     ) -> __m256i {
-        let products = [
-            _mm256_maddubs_epi16(codes[0], dword(acts, 0)),
-            _mm256_maddubs_epi16(codes[1], dword(acts, 1)),
-            _mm256_maddubs_epi16(codes[2], dword(acts, 2)),
-            _mm256_maddubs_epi16(codes[3], dword(acts, 3)),
-        ];
-        let low = _mm256_add_epi16(products[0], products[1]);
-        let high = _mm256_add_epi16(products[2], products[3]);
+        let mut products = codes;
+        for (t, product) in products.iter_mut().enumerate() {
+            *product = match depth {
+                0 => signed(*product, dword(acts, t)),
+                _ => _mm256_maddubs_epi16(*product, dword(acts, t)),
+            };
+        }
+        let [a, b, c, d] = products;
+        if depth < 2 {
+            let low = _mm256_add_epi32(_mm256_madd_epi16(a, scale), _mm256_madd_epi16(b, scale));
+            let high = _mm256_add_epi32(_mm256_madd_epi16(c, scale), _mm256_madd_epi16(d, scale));
+            return _mm256_add_epi32(sum, _mm256_add_epi32(low, high));
+        }
+        let (low, high) = (_mm256_add_epi16(a, b), _mm256_add_epi16(c, d));
         if depth >= 4 {
             let narrow = _mm256_add_epi16(low, high);
             return _mm256_add_epi32(sum, _mm256_madd_epi16(narrow, scale));
         }
         let low = _mm256_madd_epi16(low, scale);
         _mm256_add_epi32(sum, _mm256_add_epi32(low, _mm256_madd_epi16(high, scale)))
-    }
-    #[inline(always)]
-    unsafe fn signed_quad(self, sum: __m256i, codes: [__m256i; 4], acts: *const i8) -> __m256i {
-        // |w| * (a with the sign of w): fits in i16 even for w = -128, as |a| <= 127.
-        let ones = _mm256_set1_epi16(1);
-        let mut sum = sum;
-        for t in 0..4 {
-            let signed = _mm256_sign_epi8(dword(acts, t), codes[t]);
-            let product = _mm256_maddubs_epi16(_mm256_abs_epi8(codes[t]), signed);
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(product, ones));
-        }
-        sum
-    }
-    #[inline(always)]
-    unsafe fn store_signed(self, block: *mut u8, half: usize, v: [__m256i; 4]) {
-        for (t, v) in v.into_iter().enumerate() {
-            let p = block.add((half * 4 + t) * 64);
-            self.store(p, _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v)));
-            self.store(p.add(32), _mm256_srai_epi16::<8>(v));
-        }
     }
     #[inline(always)]
     unsafe fn half_low(self, v: __m256i) -> __m256 {
@@ -293,6 +326,11 @@ unsafe impl Isa for Avx2 {
         let at = |row: usize| base.add(row * stride).cast::<i16>().read_unaligned();
         let halves = _mm_set_epi16(at(7), at(6), at(5), at(4), at(3), at(2), at(1), at(0));
         _mm256_cvtph_ps(halves)
+    }
+    #[inline(always)]
+    unsafe fn byte_rows(self, base: *const u8, stride: usize) -> __m256i {
+        let at = |row: usize| i32::from(*base.add(row * stride));
+        _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7))
     }
     #[inline(always)]
     unsafe fn to_f32(self, v: __m256i) -> __m256 {

@@ -1,9 +1,9 @@
 //! The vocabulary on AVX-512 with VNNI: 16 rows a vector, unsigned-by-signed byte products summed straight into i32
-//! by vpdpbusd. Signed codes are offset to unsigned, the offset is taken back with the sum of the activations.
+//! by vpdpbusd. Signed codes are biased to unsigned, the bias is taken back with the sum of the activations.
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Isa, SignedActs};
+use super::{Floats, Isa, four_entries, two_entries};
 
 /// Proof of AVX-512 F, BW, VL, DQ, VNNI, and of what AVX2 kernels need.
 #[derive(Clone, Copy, Debug)]
@@ -20,15 +20,39 @@ fn trampoline<R>(f: impl FnOnce() -> R) -> R {
 #[inline(always)]
 unsafe fn four_rows(base: *const u8, stride: usize) -> __m512i {
     let at = |row: usize| _mm_loadu_si128(base.add(4 * row * stride).cast());
-    let v = _mm512_castsi128_si512(at(0));
-    let v = _mm512_inserti32x4::<1>(v, at(1));
-    let v = _mm512_inserti32x4::<2>(v, at(2));
-    _mm512_inserti32x4::<3>(v, at(3))
+    quarters([at(0), at(1), at(2), at(3)])
 }
 
 #[inline(always)]
 unsafe fn dword(acts: *const i8, step: usize) -> __m512i {
     _mm512_set1_epi32(acts.cast::<i32>().add(step).read_unaligned())
+}
+
+/// Transposes 4x4 dwords within each quarter: rows i, i + 4, i + 8, i + 12 in, dword i of all rows out.
+#[inline(always)]
+unsafe fn transpose([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (ab_lo, ab_hi) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd_lo, cd_hi) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(ab_lo, cd_lo),
+        _mm512_unpackhi_epi64(ab_lo, cd_lo),
+        _mm512_unpacklo_epi64(ab_hi, cd_hi),
+        _mm512_unpackhi_epi64(ab_hi, cd_hi),
+    ]
+}
+
+/// Shuffle control that copies byte `byte` of each dword to all four.
+#[inline(always)]
+unsafe fn byte_of_each(byte: usize) -> __m512i {
+    let low = _mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c);
+    _mm512_add_epi32(_mm512_broadcast_i32x4(low), _mm512_set1_epi32(byte as i32 * 0x0101_0101))
+}
+
+/// Four lanes of 16 bytes.
+#[inline(always)]
+unsafe fn quarters([a, b, c, d]: [__m128i; 4]) -> __m512i {
+    let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
+    _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, c), d)
 }
 
 // SAFETY: see the trait; each method is a handful of AVX-512 intrinsics of the detected subsets.
@@ -122,22 +146,13 @@ unsafe impl Floats for Avx512 {
 // SAFETY: as above.
 unsafe impl Isa for Avx512 {
     const TILE: usize = 8;
-    const SIGNED_BYTES: usize = 512;
-    const WIDE: bool = false;
+    const BIAS: u8 = 128;
     type V = __m512i;
     #[inline(always)]
     unsafe fn load_rows(self, base: *const u8, stride: usize) -> [__m512i; 4] {
         // 128-bit lane i of the loads holds rows 4i .. 4i+3, so the 4x4 transpose leaves rows in order.
         let lane = |row: usize| four_rows(base.add(row * stride), stride);
-        let (a, b, c, d) = (lane(0), lane(1), lane(2), lane(3));
-        let (ab_lo, ab_hi) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let (cd_lo, cd_hi) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-        [
-            _mm512_unpacklo_epi64(ab_lo, cd_lo),
-            _mm512_unpackhi_epi64(ab_lo, cd_lo),
-            _mm512_unpacklo_epi64(ab_hi, cd_hi),
-            _mm512_unpackhi_epi64(ab_hi, cd_hi),
-        ]
+        transpose([lane(0), lane(1), lane(2), lane(3)])
     }
     #[inline(always)]
     unsafe fn prefetch(self, p: *const u8) {
@@ -162,6 +177,47 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn or(self, a: __m512i, b: __m512i) -> __m512i {
         _mm512_or_si512(a, b)
+    }
+    #[inline(always)]
+    unsafe fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        _mm512_xor_si512(a, b)
+    }
+    #[inline(always)]
+    unsafe fn look_up16(self, table: *const u8, codes: __m512i) -> __m512i {
+        _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.cast())), codes)
+    }
+    #[inline(always)]
+    unsafe fn look_up4(self, table: *const u32, index: __m512i) -> __m512i {
+        let mut at = [0u32; 16];
+        self.store(at.as_mut_ptr().cast(), index);
+        quarters([
+            four_entries(table, &at[..4]),
+            four_entries(table, &at[4..8]),
+            four_entries(table, &at[8..12]),
+            four_entries(table, &at[12..]),
+        ])
+    }
+    #[inline(always)]
+    unsafe fn look_up8(self, table: *const u64, index: [__m512i; 2]) -> [__m512i; 4] {
+        let mut at = [[0u32; 16]; 2];
+        self.store(at[0].as_mut_ptr().cast(), index[0]);
+        self.store(at[1].as_mut_ptr().cast(), index[1]);
+        let mut rows = [_mm512_setzero_si512(); 4];
+        for (lane, row) in rows.iter_mut().enumerate() {
+            *row = quarters([
+                two_entries(table, at[0][lane], at[1][lane]),
+                two_entries(table, at[0][lane + 4], at[1][lane + 4]),
+                two_entries(table, at[0][lane + 8], at[1][lane + 8]),
+                two_entries(table, at[0][lane + 12], at[1][lane + 12]),
+            ]);
+        }
+        transpose(rows)
+    }
+    #[inline(always)]
+    unsafe fn choose<const N: usize>(self, bits: __m512i, set: __m512i, clear: __m512i) -> __m512i {
+        let byte = _mm512_shuffle_epi8(bits, byte_of_each(N / 2));
+        let bit = _mm512_set1_epi32(if N % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+        _mm512_mask_blend_epi8(_mm512_test_epi8_mask(byte, bit), clear, set)
     }
     #[inline(always)]
     unsafe fn shl<const N: i32>(self, a: __m512i) -> __m512i {
@@ -213,25 +269,6 @@ unsafe impl Isa for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn signed_dot<const N: usize>(
-        self,
-        codes: *const u8,
-        acts: [SignedActs; N],
-    ) -> [__m512i; N] {
-        // Codes carry an offset of 128, taken back with the activations' sum.
-        let mut sums = [_mm512_setzero_si512(); N];
-        for n in 0..N {
-            sums[n] = _mm512_set1_epi32(-128 * acts[n].sum);
-        }
-        for step in 0..8 {
-            let w = self.load(codes.add(64 * step));
-            for n in 0..N {
-                sums[n] = _mm512_dpbusd_epi32(sums[n], w, dword(acts[n].codes, step));
-            }
-        }
-        sums
-    }
-    #[inline(always)]
     unsafe fn quad_dot(
         self,
         sum: __m512i,
@@ -245,25 +282,6 @@ unsafe impl Isa for Avx512 {
             dot = _mm512_dpbusd_epi32(dot, codes[t], dword(acts, t));
         }
         _mm512_add_epi32(sum, _mm512_mullo_epi32(dot, scale))
-    }
-    #[inline(always)]
-    unsafe fn signed_quad(self, sum: __m512i, codes: [__m512i; 4], acts: *const i8) -> __m512i {
-        // w = |w| with its sign moved to the activation, where a mask negates it.
-        let mut sum = sum;
-        for t in 0..4 {
-            let a = dword(acts, t);
-            let negative = _mm512_movepi8_mask(codes[t]);
-            let a = _mm512_mask_sub_epi8(a, negative, _mm512_setzero_si512(), a);
-            sum = _mm512_dpbusd_epi32(sum, _mm512_abs_epi8(codes[t]), a);
-        }
-        sum
-    }
-    #[inline(always)]
-    unsafe fn store_signed(self, block: *mut u8, half: usize, v: [__m512i; 4]) {
-        for (t, v) in v.into_iter().enumerate() {
-            let unsigned = _mm512_xor_si512(v, _mm512_set1_epi8(-128));
-            self.store(block.add((half * 4 + t) * 64), unsigned);
-        }
     }
     #[inline(always)]
     unsafe fn half_low(self, v: __m512i) -> __m512 {
@@ -280,6 +298,14 @@ unsafe impl Isa for Avx512 {
             *half = base.add(row * stride).cast::<u16>().read_unaligned();
         }
         _mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast()))
+    }
+    #[inline(always)]
+    unsafe fn byte_rows(self, base: *const u8, stride: usize) -> __m512i {
+        let mut bytes = [0u8; 16];
+        for (row, byte) in bytes.iter_mut().enumerate() {
+            *byte = *base.add(row * stride);
+        }
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()))
     }
     #[inline(always)]
     unsafe fn to_f32(self, v: __m512i) -> __m512 {

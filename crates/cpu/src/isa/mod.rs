@@ -63,6 +63,8 @@ pub unsafe trait Floats: Copy + Send + Sync + 'static {
 pub unsafe trait Isa: Floats {
     /// Activation rows that a multiply kernel keeps in registers.
     const TILE: usize;
+    /// What signed codes carry on top when they are multiplied, to be taken back with the sum of the activations.
+    const BIAS: u8;
     /// `LANES` dwords.
     type V: Copy;
     /// Reads 16 bytes at `base + lane * stride` for every lane; vector t holds bytes `4t .. 4t+4` of each.
@@ -74,17 +76,27 @@ pub unsafe trait Isa: Floats {
     unsafe fn splat(self, x: u32) -> Self::V;
     unsafe fn and(self, a: Self::V, b: Self::V) -> Self::V;
     unsafe fn or(self, a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn xor(self, a: Self::V, b: Self::V) -> Self::V;
     unsafe fn shl<const N: i32>(self, a: Self::V) -> Self::V;
     unsafe fn shr<const N: i32>(self, a: Self::V) -> Self::V;
     unsafe fn sar<const N: i32>(self, a: Self::V) -> Self::V;
     unsafe fn add_i32(self, a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub_i32(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The byte of `table` (16 bytes) that each byte of `codes`, at most 15, names.
+    unsafe fn look_up16(self, table: *const u8, codes: Self::V) -> Self::V;
+    /// `table[index]` for every lane.
+    unsafe fn look_up4(self, table: *const u32, index: Self::V) -> Self::V;
+    /// Eight bytes `table[index]` for every lane and each of two indices, as [`Isa::load_rows`] would read them.
+    unsafe fn look_up8(self, table: *const u64, index: [Self::V; 2]) -> [Self::V; 4];
+    /// Byte i of each dword: of `set` where bit `4 * N + i` of the dword of `bits` is set, else of `clear`.
+    unsafe fn choose<const N: usize>(self, bits: Self::V, set: Self::V, clear: Self::V) -> Self::V;
     /// Pairs of i16: `a0*b0 + a1*b1` per dword.
     unsafe fn madd_i16(self, a: Self::V, b: Self::V) -> Self::V;
     /// A signed scale per row, in the form that [`Isa::sub_dot`] multiplies with.
     unsafe fn scale(self, a: Self::V) -> Self::V;
     /// `sums += scale * (codes . acts)` over `steps` dwords: `codes` is `steps` vectors of unsigned bytes up to 15
-    /// (`depth` 8), 31 (`depth` 4) or 63 (`depth` 2); `acts[n]` has `4 * steps` signed bytes from -127.
+    /// (`depth` 8), 31 (4), 63 (2) or 127 (1), or of signed bytes plus [`Isa::BIAS`] (0); `acts[n]` has `4 * steps`
+    /// signed bytes from -127. `depth` divides `steps`.
     unsafe fn sub_dot<const N: usize>(
         self,
         sums: &mut [Self::V; N],
@@ -94,16 +106,6 @@ pub unsafe trait Isa: Floats {
         steps: usize,
         depth: usize,
     );
-    /// `codes . acts` of 32 signed bytes; `codes` in the form that [`Isa::store_signed`] writes.
-    unsafe fn signed_dot<const N: usize>(
-        self,
-        codes: *const u8,
-        acts: [SignedActs; N],
-    ) -> [Self::V; N];
-    /// Bytes that 32 signed weights of a panel take.
-    const SIGNED_BYTES: usize;
-    /// Whether [`SignedActs::wide`] is read.
-    const WIDE: bool;
     /// `sum + scale * (codes . acts)` for four dwords of codes in registers; limits as [`Isa::sub_dot`].
     unsafe fn quad_dot(
         self,
@@ -113,16 +115,14 @@ pub unsafe trait Isa: Floats {
         scale: Self::V,
         depth: usize,
     ) -> Self::V;
-    /// `sum + codes . acts` for 16 signed bytes in registers.
-    unsafe fn signed_quad(self, sum: Self::V, codes: [Self::V; 4], acts: *const i8) -> Self::V;
-    /// Writes four vectors of signed bytes (16 weights per row) for [`Isa::signed_dot`]; half 0 or 1 of a block.
-    unsafe fn store_signed(self, block: *mut u8, half: usize, v: [Self::V; 4]);
     /// The f16 in the low half of each dword.
     unsafe fn half_low(self, v: Self::V) -> Self::F;
     /// The f16 in the high half of each dword.
     unsafe fn half_high(self, v: Self::V) -> Self::F;
     /// The f16 at `base + lane * stride`.
     unsafe fn half_rows(self, base: *const u8, stride: usize) -> Self::F;
+    /// The byte at `base + lane * stride`.
+    unsafe fn byte_rows(self, base: *const u8, stride: usize) -> Self::V;
     unsafe fn to_f32(self, v: Self::V) -> Self::F;
     unsafe fn fabs(self, a: Self::F) -> Self::F;
     /// `LANES` consecutive bf16.
@@ -131,15 +131,20 @@ pub unsafe trait Isa: Floats {
     unsafe fn store_i8(self, p: *mut i8, x: Self::F);
 }
 
-/// 32 activations for [`Isa::signed_dot`]: one of the two forms is read, and the sum where codes carry an offset.
-#[derive(Clone, Copy)]
-pub struct SignedActs {
-    /// 32 signed bytes.
-    pub codes: *const i8,
-    /// The same as i16, each four in the order 0, 2, 1, 3.
-    pub wide: *const i16,
-    /// Their sum.
-    pub sum: i32,
+/// Entries of a table at four indices. (Loads one by one: the gather instructions of x86 are no faster.)
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn four_entries(table: *const u32, at: &[u32]) -> std::arch::x86_64::__m128i {
+    let entry = |i: usize| *table.add(at[i] as usize) as i32;
+    std::arch::x86_64::_mm_setr_epi32(entry(0), entry(1), entry(2), entry(3))
+}
+
+/// Entries of a table at two indices.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn two_entries(table: *const u64, a: u32, b: u32) -> std::arch::x86_64::__m128i {
+    let [a, b] = [*table.add(a as usize), *table.add(b as usize)];
+    std::arch::x86_64::_mm_set_epi64x(b as i64, a as i64)
 }
 
 /// The instruction set a backend uses.

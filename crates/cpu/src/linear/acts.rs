@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use crate::isa::{Floats, Isa, IsaKind, SignedActs};
+use crate::isa::{Floats, Isa, IsaKind};
 
 /// How a weight type wants its activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,6 @@ pub enum ActKind {
 pub struct Acts {
     width: usize,
     codes: Vec<i8>,
-    wide: Vec<i16>,
     scales: Vec<f32>,
     sums16: Vec<i16>,
     sums32: Vec<i16>,
@@ -33,7 +32,6 @@ pub struct Acts {
 pub struct ActsView {
     width: usize,
     codes: *mut i8,
-    wide: *mut i16,
     scales: *mut f32,
     sums16: *mut i16,
     sums32: *mut i16,
@@ -45,13 +43,12 @@ unsafe impl Send for ActsView {}
 unsafe impl Sync for ActsView {}
 
 impl Acts {
-    /// Room for `rows` rows of up to `width` elements; `wide` for instruction sets that read i16.
-    pub fn new(rows: usize, width: usize, wide: bool) -> Self {
+    /// Room for `rows` rows of up to `width` elements.
+    pub fn new(rows: usize, width: usize) -> Self {
         let (width, n) = (width.next_multiple_of(256), rows * width.next_multiple_of(256));
         Acts {
             width,
             codes: vec![0; n],
-            wide: vec![0; if wide { n } else { 0 }],
             scales: vec![0.0; n / 32],
             sums16: vec![0; n / 16],
             sums32: vec![0; n / 32],
@@ -61,9 +58,8 @@ impl Acts {
     /// Bytes allocated.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        let (codes, wide) = (size_of_val(&self.codes[..]), size_of_val(&self.wide[..]));
         let sums = size_of_val(&self.sums16[..]) + size_of_val(&self.sums32[..]);
-        codes + wide + size_of_val(&self.scales[..]) + sums
+        size_of_val(&self.codes[..]) + size_of_val(&self.scales[..]) + sums
     }
 
     /// The shared view.
@@ -71,7 +67,6 @@ impl Acts {
         ActsView {
             width: self.width,
             codes: self.codes.as_mut_ptr(),
-            wide: self.wide.as_mut_ptr(),
             scales: self.scales.as_mut_ptr(),
             sums16: self.sums16.as_mut_ptr(),
             sums32: self.sums32.as_mut_ptr(),
@@ -102,17 +97,6 @@ impl ActsView {
     pub unsafe fn sums32(&self, row: usize, group: usize) -> *mut i16 {
         self.sums32.add(row * (self.width / 32) + group)
     }
-    /// Block `block` of 32 of a row, for signed codes.
-    #[inline(always)]
-    pub unsafe fn signed(&self, row: usize, block: usize) -> SignedActs {
-        let at = row * self.width + 32 * block;
-        SignedActs {
-            codes: self.codes.add(at),
-            wide: self.wide.wrapping_add(at),
-            sum: i32::from(*self.sums32(row, block)),
-        }
-    }
-
     /// Quantizes one row as `kind` says; `Float` needs nothing.
     pub unsafe fn quantize(&self, isa: IsaKind, kind: ActKind, row: usize, x: &[f32]) {
         match isa {
@@ -191,10 +175,11 @@ impl ActsView {
             *self.scale(row, block) = f16::from_f32(amax / 127.0).to_f32();
             let codes = self.codes(row, 32 * block);
             round(isa, x, inverse, codes);
-            *self.sums32(row, block) = sum(codes, 32);
-            if I::WIDE {
-                widen(codes, self.wide.add(row * self.width + 32 * block));
+            for half in 0..2 {
+                *self.sums16(row, 2 * block + half) = sum(codes.add(16 * half), 16);
             }
+            let sums = self.sums16(row, 2 * block);
+            *self.sums32(row, block) = *sums + *sums.add(1);
         }
     }
 }
@@ -220,13 +205,4 @@ unsafe fn round<I: Isa>(isa: I, x: &[f32], inverse: f32, codes: *mut i8) {
 #[inline(always)]
 unsafe fn sum(codes: *const i8, len: usize) -> i16 {
     std::slice::from_raw_parts(codes, len).iter().map(|&c| i16::from(c)).sum()
-}
-
-#[inline(always)]
-unsafe fn widen(codes: *const i8, wide: *mut i16) {
-    for i in 0..8 {
-        for (to, from) in [0, 2, 1, 3].into_iter().enumerate() {
-            *wide.add(4 * i + to) = i16::from(*codes.add(4 * i + from));
-        }
-    }
 }

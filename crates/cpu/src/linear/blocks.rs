@@ -1,14 +1,15 @@
-//! Tiles of types with blocks of 32: kept in a panel for many activation rows, or multiplied at once for one.
+//! Tiles of types with factors of their own for each 32 or 16 weights: kept in a panel for many activation rows, or
+//! multiplied at once for one.
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use std::marker::PhantomData;
 
 use super::acts::ActsView;
-use super::codec::{BlockCodec, Codes};
+use super::codec::{BlockCodec, BlockSink, Factors, SIGNED};
 use super::tile::{Tile, ahead};
 use crate::isa::Isa;
 
-/// Blocks of 32.
+/// Parts of 32.
 #[derive(Clone, Copy)]
 pub(super) struct BlockTile<I, C> {
     isa: I,
@@ -16,83 +17,107 @@ pub(super) struct BlockTile<I, C> {
 }
 
 impl<I: Isa, C: BlockCodec> BlockTile<I, C> {
-    const CODE_BYTES: usize = match C::CODES {
-        Codes::Unsigned { .. } => 32 * I::LANES,
-        Codes::Signed => I::SIGNED_BYTES,
-    };
-    /// Codes, `d`, `m`.
-    const BYTES: usize = Self::CODE_BYTES + 8 * I::LANES;
+    /// A vector of `LANES` dwords.
+    const VECTOR: usize = 4 * I::LANES;
+    /// A part in a panel: 8 vectors of codes, two factors.
+    const PART: usize = Self::VECTOR * (8 + 2);
+    const OFFSET: i32 = if C::DEPTH == SIGNED { I::BIAS as i32 } else { C::OFFSET as i32 };
 
     pub(super) fn new(isa: I) -> Self {
         BlockTile { isa, codec: PhantomData }
     }
 
-    /// Takes the offset of the codes off a block's sum.
+    /// Adds codes times activations to a row's result, less the offset times `sum`, that of the activations.
     #[inline(always)]
-    unsafe fn centre(self, sum: I::V, acts: ActsView, row: usize, block: usize) -> I::V {
-        match C::CODES {
-            Codes::Signed | Codes::Unsigned { offset: 0 } => sum,
-            Codes::Unsigned { offset } => {
-                let off = offset * i32::from(*acts.sums32(row, block));
-                self.isa.sub_i32(sum, self.isa.splat(off as u32))
-            }
-        }
+    unsafe fn scaled(self, total: I::F, codes: I::V, d: I::F, scale: f32, sum: i16) -> I::F {
+        let isa = self.isa;
+        let offset = isa.splat((Self::OFFSET * i32::from(sum)) as u32);
+        let codes = if Self::OFFSET == 0 { codes } else { isa.sub_i32(codes, offset) };
+        isa.fma(isa.to_f32(codes), isa.fmul(d, isa.fsplat(scale)), total)
     }
 
-    /// Adds a block to a row's result.
+    /// Adds a part to a row's result; the second sum is read for halves only.
     #[inline(always)]
     unsafe fn add(
         self,
         total: I::F,
-        sum: I::V,
-        [d, m]: [I::F; 2],
+        codes: [I::V; 2],
+        factors: [I::F; 2],
         acts: ActsView,
         row: usize,
-        block: usize,
+        part: usize,
     ) -> I::F {
-        let (isa, scale) = (self.isa, *acts.scale(row, block));
-        let total = isa.fma(isa.to_f32(sum), isa.fmul(d, isa.fsplat(scale)), total);
-        if !C::MIN {
-            return total;
+        let (scale, sum) = (*acts.scale(row, part), *acts.sums32(row, part));
+        match C::FACTORS {
+            Factors::One => self.scaled(total, codes[0], factors[0], scale, sum),
+            Factors::Minimum => {
+                let total = self.scaled(total, codes[0], factors[0], scale, sum);
+                self.isa.fma(factors[1], self.isa.fsplat(scale * f32::from(sum)), total)
+            }
+            Factors::Halves => {
+                let sums = acts.sums16(row, 2 * part);
+                let total = self.scaled(total, codes[0], factors[0], scale, *sums);
+                self.scaled(total, codes[1], factors[1], scale, *sums.add(1))
+            }
         }
-        let sum = scale * f32::from(*acts.sums32(row, block));
-        isa.fma(m, isa.fsplat(sum), total)
     }
+}
 
-    /// `d`, and `m` where the type has one.
+/// One block in a panel.
+struct Panel<I, C> {
+    tile: BlockTile<I, C>,
+    start: *mut u8,
+}
+
+impl<I: Isa, C: BlockCodec> BlockSink<I> for Panel<I, C> {
     #[inline(always)]
-    unsafe fn factors(self, block: *const u8, stride: usize) -> [I::F; 2] {
-        let d = self.isa.half_rows(block, stride);
-        [d, if C::MIN { self.isa.half_rows(block.add(2), stride) } else { d }]
+    unsafe fn part(&mut self, part: usize, factors: [I::F; 2], codes: [[I::V; 4]; 2]) {
+        let (isa, vector) = (self.tile.isa, BlockTile::<I, C>::VECTOR);
+        let start = self.start.add(part * BlockTile::<I, C>::PART);
+        for (t, v) in codes.as_flattened().iter().enumerate() {
+            isa.store(start.add(t * vector), *v);
+        }
+        isa.fstore(start.add(8 * vector).cast(), factors[0]);
+        isa.fstore(start.add(9 * vector).cast(), factors[1]);
+    }
+}
+
+/// One block multiplied with one activation row while it is unpacked.
+struct Dot<I: Isa, C> {
+    tile: BlockTile<I, C>,
+    acts: ActsView,
+    /// Parts before this block.
+    before: usize,
+    total: I::F,
+}
+
+impl<I: Isa, C: BlockCodec> BlockSink<I> for Dot<I, C> {
+    #[inline(always)]
+    unsafe fn part(&mut self, part: usize, factors: [I::F; 2], codes: [[I::V; 4]; 2]) {
+        let (isa, part) = (self.tile.isa, self.before + part);
+        let (mut sums, one) = ([isa.splat(0); 2], isa.scale(isa.splat(1)));
+        for (half, codes) in codes.into_iter().enumerate() {
+            let sum = if C::FACTORS == Factors::Halves { half } else { 0 };
+            let acts = self.acts.codes(0, 32 * part + 16 * half);
+            sums[sum] = isa.quad_dot(sums[sum], codes, acts, one, C::DEPTH);
+        }
+        self.total = self.tile.add(self.total, sums, factors, self.acts, 0, part);
     }
 }
 
 impl<I: Isa, C: BlockCodec> Tile for BlockTile<I, C> {
     #[inline(always)]
     fn panel_bytes(self, width: usize) -> usize {
-        width / 32 * Self::BYTES
+        width / 32 * Self::PART
     }
 
     #[inline(always)]
     unsafe fn unpack(self, rows: *const u8, stride: usize, width: usize, panel: *mut u8) {
-        let isa = self.isa;
-        for block in 0..width / 32 {
-            ahead(isa, rows, stride, block, C::BYTES);
-            let (from, to) = (rows.add(block * C::BYTES), panel.add(block * Self::BYTES));
-            for (half, codes) in C::unpack(isa, from, stride).into_iter().enumerate() {
-                match C::CODES {
-                    Codes::Signed => isa.store_signed(to, half, codes),
-                    Codes::Unsigned { .. } => {
-                        for (t, v) in codes.into_iter().enumerate() {
-                            isa.store(to.add(4 * I::LANES * (4 * half + t)), v);
-                        }
-                    }
-                }
-            }
-            let [d, m] = self.factors(from, stride);
-            let factors = to.add(Self::CODE_BYTES).cast::<f32>();
-            isa.fstore(factors, d);
-            isa.fstore(factors.add(I::LANES), m);
+        for block in 0..width / (32 * C::PARTS) {
+            ahead(self.isa, rows, stride, block, C::BYTES);
+            let start = panel.add(block * C::PARTS * Self::PART);
+            let mut panel = Panel { tile: self, start };
+            C::unpack(self.isa, rows.add(block * C::BYTES), stride, &mut panel);
         }
     }
 
@@ -108,24 +133,23 @@ impl<I: Isa, C: BlockCodec> Tile for BlockTile<I, C> {
         let isa = self.isa;
         let mut total = [isa.fsplat(0.0); N];
         let one = isa.scale(isa.splat(1));
-        for block in 0..width / 32 {
-            let codes = panel.add(block * Self::BYTES);
-            let sums = match C::CODES {
-                Codes::Signed => isa
-                    .signed_dot::<N>(codes, std::array::from_fn(|n| acts.signed(first + n, block))),
-                Codes::Unsigned { .. } => {
-                    let at =
-                        std::array::from_fn(|n| acts.codes(first + n, 32 * block).cast_const());
-                    let mut sums = [isa.splat(0); N];
-                    isa.sub_dot::<N>(&mut sums, codes, at, one, 8, 8);
-                    sums
-                }
-            };
-            let factors = codes.add(Self::CODE_BYTES).cast::<f32>();
+        for part in 0..width / 32 {
+            let codes = panel.add(part * Self::PART);
+            let at: [*const i8; N] =
+                std::array::from_fn(|n| acts.codes(first + n, 32 * part).cast_const());
+            let mut sums = [[isa.splat(0); N]; 2];
+            if C::FACTORS == Factors::Halves {
+                isa.sub_dot(&mut sums[0], codes, at, one, 4, C::DEPTH);
+                let (codes, at) = (codes.add(4 * Self::VECTOR), at.map(|at| at.add(16)));
+                isa.sub_dot(&mut sums[1], codes, at, one, 4, C::DEPTH);
+            } else {
+                isa.sub_dot(&mut sums[0], codes, at, one, 8, C::DEPTH);
+            }
+            let factors = codes.add(8 * Self::VECTOR).cast::<f32>();
             let factors = [isa.fload(factors), isa.fload(factors.add(I::LANES))];
             for n in 0..N {
-                let sum = self.centre(sums[n], acts, first + n, block);
-                total[n] = self.add(total[n], sum, factors, acts, first + n, block);
+                let sums = [sums[0][n], sums[1][n]];
+                total[n] = self.add(total[n], sums, factors, acts, first + n, part);
             }
         }
         for n in 0..N {
@@ -142,24 +166,12 @@ impl<I: Isa, C: BlockCodec> Tile for BlockTile<I, C> {
         acts: ActsView,
         out: *mut f32,
     ) {
-        let isa = self.isa;
-        let mut total = isa.fsplat(0.0);
-        let one = isa.scale(isa.splat(1));
-        for block in 0..width / 32 {
-            ahead(isa, rows, stride, block, C::BYTES);
-            let from = rows.add(block * C::BYTES);
-            let [low, high] = C::unpack(isa, from, stride);
-            let at = acts.codes(0, 32 * block).cast_const();
-            let mut sum = isa.splat(0);
-            for (codes, at) in [(low, at), (high, at.add(16))] {
-                sum = match C::CODES {
-                    Codes::Signed => isa.signed_quad(sum, codes, at),
-                    Codes::Unsigned { .. } => isa.quad_dot(sum, codes, at, one, 8),
-                };
-            }
-            let sum = self.centre(sum, acts, 0, block);
-            total = self.add(total, sum, self.factors(from, stride), acts, 0, block);
+        let mut dot = Dot { tile: self, acts, before: 0, total: self.isa.fsplat(0.0) };
+        for block in 0..width / (32 * C::PARTS) {
+            ahead(self.isa, rows, stride, block, C::BYTES);
+            dot.before = block * C::PARTS;
+            C::unpack(self.isa, rows.add(block * C::BYTES), stride, &mut dot);
         }
-        isa.fstore(out, total);
+        self.isa.fstore(out, dot.total);
     }
 }

@@ -20,7 +20,7 @@ pub use acts::{ActKind, Acts, ActsView};
 
 use crate::isa::{Floats, Isa, IsaKind};
 use blocks::BlockTile;
-use codec::{Q4_0, Q4_1, Q4K, Q5K, Q6K, Q8_0};
+use codec::{BlockCodec, SuperCodec};
 use supers::SuperTile;
 use tile::Tile;
 
@@ -71,10 +71,14 @@ impl Matrix {
     }
     /// How its activations are wanted.
     pub fn acts(&self) -> ActKind {
+        use GgmlType::*;
         match self.ty {
-            GgmlType::Q4_K | GgmlType::Q5_K | GgmlType::Q6_K => ActKind::Super,
-            GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q8_0 => ActKind::Block32,
-            _ => ActKind::Float,
+            F32 | F16 | BF16 | F64 | I8 | I16 | I32 | I64 => ActKind::Float,
+            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q1_0 | Q2_0 | IQ4_NL | MXFP4 | NVFP4 => {
+                ActKind::Block32
+            }
+            Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_XS | TQ1_0 | TQ2_0 => ActKind::Super,
+            IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S => ActKind::Super,
         }
     }
     /// Bytes of a row.
@@ -192,12 +196,31 @@ impl Product<'_> {
                 return scalar::run(self.w, rows, self.acts, self.src, self.count, self.dst);
             };
             match self.w.ty {
-                GgmlType::Q4_K => self.tiles(isa, SuperTile::<I, Q4K>::new(isa), rows, ws),
-                GgmlType::Q5_K => self.tiles(isa, SuperTile::<I, Q5K>::new(isa), rows, ws),
-                GgmlType::Q6_K => self.tiles(isa, SuperTile::<I, Q6K>::new(isa), rows, ws),
-                GgmlType::Q4_0 => self.tiles(isa, BlockTile::<I, Q4_0>::new(isa), rows, ws),
-                GgmlType::Q4_1 => self.tiles(isa, BlockTile::<I, Q4_1>::new(isa), rows, ws),
-                GgmlType::Q8_0 => self.tiles(isa, BlockTile::<I, Q8_0>::new(isa), rows, ws),
+                GgmlType::Q2_K => self.supers::<I, codec::Q2K>(isa, rows, ws),
+                GgmlType::Q3_K => self.supers::<I, codec::Q3K>(isa, rows, ws),
+                GgmlType::Q4_K => self.supers::<I, codec::Q4K>(isa, rows, ws),
+                GgmlType::Q5_K => self.supers::<I, codec::Q5K>(isa, rows, ws),
+                GgmlType::Q6_K => self.supers::<I, codec::Q6K>(isa, rows, ws),
+                GgmlType::IQ4_XS => self.supers::<I, codec::Iq4Xs>(isa, rows, ws),
+                GgmlType::TQ1_0 => self.supers::<I, codec::Tq1_0>(isa, rows, ws),
+                GgmlType::TQ2_0 => self.supers::<I, codec::Tq2_0>(isa, rows, ws),
+                GgmlType::IQ1_S => self.supers::<I, codec::Iq1S>(isa, rows, ws),
+                GgmlType::IQ1_M => self.supers::<I, codec::Iq1M>(isa, rows, ws),
+                GgmlType::IQ2_XXS => self.supers::<I, codec::Iq2Xxs>(isa, rows, ws),
+                GgmlType::IQ2_XS => self.supers::<I, codec::Iq2Xs>(isa, rows, ws),
+                GgmlType::IQ2_S => self.supers::<I, codec::Iq2S>(isa, rows, ws),
+                GgmlType::IQ3_XXS => self.supers::<I, codec::Iq3Xxs>(isa, rows, ws),
+                GgmlType::IQ3_S => self.supers::<I, codec::Iq3S>(isa, rows, ws),
+                GgmlType::Q4_0 => self.blocks::<I, codec::Q4_0>(isa, rows, ws),
+                GgmlType::Q4_1 => self.blocks::<I, codec::Q4_1>(isa, rows, ws),
+                GgmlType::Q5_0 => self.blocks::<I, codec::Q5_0>(isa, rows, ws),
+                GgmlType::Q5_1 => self.blocks::<I, codec::Q5_1>(isa, rows, ws),
+                GgmlType::Q8_0 => self.blocks::<I, codec::Q8_0>(isa, rows, ws),
+                GgmlType::Q1_0 => self.blocks::<I, codec::Q1_0>(isa, rows, ws),
+                GgmlType::Q2_0 => self.blocks::<I, codec::Q2_0>(isa, rows, ws),
+                GgmlType::IQ4_NL => self.blocks::<I, codec::Iq4Nl>(isa, rows, ws),
+                GgmlType::MXFP4 => self.blocks::<I, codec::Mxfp4>(isa, rows, ws),
+                GgmlType::NVFP4 => self.blocks::<I, codec::Nvfp4>(isa, rows, ws),
                 _ => isa.with(
                     #[inline(always)]
                     || {
@@ -214,6 +237,16 @@ impl Product<'_> {
                 ),
             }
         }
+    }
+
+    unsafe fn supers<I: Isa, C: SuperCodec>(&self, isa: I, rows: Range<usize>, ws: &mut Workspace) {
+        // SAFETY: the caller's.
+        unsafe { self.tiles(isa, SuperTile::<I, C>::new(isa), rows, ws) }
+    }
+
+    unsafe fn blocks<I: Isa, C: BlockCodec>(&self, isa: I, rows: Range<usize>, ws: &mut Workspace) {
+        // SAFETY: the caller's.
+        unsafe { self.tiles(isa, BlockTile::<I, C>::new(isa), rows, ws) }
     }
 
     unsafe fn tiles<I: Isa>(

@@ -16,35 +16,52 @@ impl Rng {
     }
 }
 
-/// Random blocks with finite half-precision factors at `halves`.
-fn blocks(rng: &mut Rng, ty: GgmlType, rows: usize, cols: usize) -> Vec<u8> {
-    let halves: &[usize] = match ty {
-        GgmlType::Q4_K | GgmlType::Q5_K | GgmlType::Q4_1 => &[0, 2],
-        GgmlType::Q6_K => &[208],
+/// Where a block has half-precision factors.
+fn halves(ty: GgmlType) -> &'static [usize] {
+    use GgmlType::*;
+    match ty {
+        F32 | MXFP4 | NVFP4 | IQ1_M => &[],
+        Q4_K | Q5_K | Q4_1 | Q5_1 => &[0, 2],
+        Q2_K => &[80, 82],
+        Q3_K => &[108],
+        Q6_K => &[208],
+        TQ1_0 => &[52],
+        TQ2_0 => &[64],
         _ => &[0],
-    };
+    }
+}
+
+/// Random blocks with finite factors.
+fn blocks(rng: &mut Rng, ty: GgmlType, rows: usize, cols: usize) -> Vec<u8> {
     let len = ty.row_bytes(cols as u64).unwrap() as usize * rows;
     let mut bytes: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
     for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+        let d = half::f16::from_f32(rng.unit() / 16.0);
         match ty {
             GgmlType::F32 => block.copy_from_slice(&rng.unit().to_le_bytes()),
-            GgmlType::F16 => block.copy_from_slice(&half::f16::from_f32(rng.unit()).to_le_bytes()),
             GgmlType::BF16 => {
                 block.copy_from_slice(&half::bf16::from_f32(rng.unit()).to_le_bytes())
             }
-            _ => {
-                for &at in halves {
-                    let d = half::f16::from_f32(rng.unit() / 16.0);
-                    block[at..at + 2].copy_from_slice(&d.to_le_bytes());
+            GgmlType::MXFP4 => block[0] = 120 + (block[0] & 7),
+            GgmlType::NVFP4 => block[..4].iter_mut().for_each(|d| *d &= 0xbf),
+            // The factor's nibbles are the top ones of four words.
+            GgmlType::IQ1_M => {
+                for (i, byte) in block[48..].iter_mut().skip(1).step_by(2).enumerate() {
+                    *byte = *byte & 15 | (d.to_bits() >> (4 * i) << 4) as u8;
                 }
             }
+            _ => {}
+        }
+        for &at in halves(ty) {
+            let d = half::f16::from_f32(rng.unit() / 16.0);
+            block[at..at + 2].copy_from_slice(&d.to_le_bytes());
         }
     }
     bytes
 }
 
 fn multiply(isa: IsaKind, w: &Matrix, x: &[f32], count: usize, rows: Range<usize>) -> Vec<f32> {
-    let mut acts = Acts::new(count, w.cols, true);
+    let mut acts = Acts::new(count, w.cols);
     let view = acts.view();
     let mut out = vec![f32::NAN; count * w.rows()];
     let product = Product {
@@ -64,18 +81,14 @@ fn multiply(isa: IsaKind, w: &Matrix, x: &[f32], count: usize, rows: Range<usize
     out
 }
 
-const TYPES: &[GgmlType] = &[
-    GgmlType::Q4_K,
-    GgmlType::Q5_K,
-    GgmlType::Q6_K,
-    GgmlType::Q4_0,
-    GgmlType::Q4_1,
-    GgmlType::Q8_0,
-    GgmlType::F16,
-    GgmlType::BF16,
-    GgmlType::F32,
-    GgmlType::IQ4_NL,
-];
+const TYPES: &[GgmlType] = &{
+    use GgmlType::*;
+    [
+        Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q1_0, Q2_0, TQ1_0, TQ2_0,
+        IQ4_NL, IQ4_XS, MXFP4, NVFP4, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, F16,
+        BF16, F32,
+    ]
+};
 
 fn inputs(rng: &mut Rng, count: usize, cols: usize) -> Vec<f32> {
     (0..count * cols).map(|i| rng.unit() * (1.0 + (i % 97) as f32)).collect()
@@ -166,10 +179,7 @@ fn batch_equals_single() {
 #[test]
 fn staging_is_predicted() {
     for (rows, width) in [(1, 32), (7, 576), (512, 3072)] {
-        assert_eq!(
-            Acts::new(rows, width, true).bytes() as u64,
-            hob_model::staging(width as u64, rows)
-        );
+        assert_eq!(Acts::new(rows, width).bytes() as u64, hob_model::staging(width as u64, rows));
     }
 }
 
@@ -183,16 +193,14 @@ fn thread_seconds() -> f64 {
 #[ignore = "prints speeds, asserts nothing"]
 fn kernel_speed() {
     let mut rng = Rng(17);
-    for &ty in TYPES {
-        for (rows, cols, count) in
-            [(16384, 1024, 1), (3072, 1024, 4), (3072, 1024, 512), (1024, 3072, 512)]
-        {
+    let isas: Vec<_> = IsaKind::available().into_iter().skip(1).collect();
+    for (&ty, isa) in TYPES.iter().flat_map(|ty| isas.iter().map(move |&isa| (ty, isa))) {
+        for (rows, cols, count) in [(16384, 1024, 1), (3072, 1024, 4), (1024, 3072, 512)] {
             let data = blocks(&mut rng, ty, rows, cols);
             // SAFETY: `data` outlives the matrix.
             let w = unsafe { Matrix::new(ty, rows, cols, &data) }.unwrap();
             let x = inputs(&mut rng, count, cols);
-            let isa = IsaKind::best();
-            let mut acts = Acts::new(count, cols, true);
+            let mut acts = Acts::new(count, cols);
             let view = acts.view();
             let mut out = vec![0f32; count * rows];
             let dst = Dst::new(out.as_mut_ptr(), rows);
@@ -215,8 +223,9 @@ fn kernel_speed() {
             let macs = (rows * cols * count) as f64 / best / 1e9;
             let bytes = data.len() as f64 / best / 1e9;
             println!(
-                "{:8} {rows:6}x{cols:5} by {count:4}: {macs:7.1} G mul-add/s, {bytes:6.2} GB/s",
-                ty.name()
+                "{:8} {:11} {rows:6}x{cols:5} by {count:4}: {macs:7.1} G mul-add/s, {bytes:6.2} GB/s",
+                ty.name(),
+                isa.name()
             );
         }
     }
