@@ -1,7 +1,7 @@
 //! Sums of squares per column, for every weight that was multiplied. Sixteen rows are summed in f32, such partial sums
 //! in f64, always in the order of the rows: the result does not depend on the number of threads, which share columns.
 
-use hob_model::{Linear, Model, OpsError, WeightId};
+use hob_model::{Model, OpsError, WeightId};
 
 use super::Entry;
 
@@ -10,7 +10,7 @@ const BLOCK: usize = 16;
 /// Columns at a time, so that a block's partial sums stay in registers or the nearest cache.
 const TILE: usize = 256;
 /// Least elements that are worth a thread.
-const SHARE: usize = 1 << 18;
+const SHARE: usize = 1 << 17;
 
 /// What was multiplied by one weight.
 struct Slot {
@@ -23,6 +23,9 @@ pub(super) struct Sums {
     /// By weight id; none until the weight is used.
     slots: Vec<Option<Slot>>,
     threads: usize,
+    /// Sums of the rows looked at last, and how many they are.
+    squares: Vec<f64>,
+    rows: usize,
     /// Why rows could not be looked at.
     pub(super) failed: Option<OpsError>,
 }
@@ -30,28 +33,33 @@ pub(super) struct Sums {
 impl Sums {
     pub(super) fn new(model: &Model, threads: usize) -> Self {
         let slots = model.weights.iter().map(|_| None).collect();
-        Sums { slots, threads: threads.max(1), failed: None }
+        Sums { slots, threads: threads.max(1), squares: Vec::new(), rows: 0, failed: None }
     }
 
-    /// Adds `rows` rows of `x`, which may be wider than what the weight takes.
-    pub(super) fn add(&mut self, linear: &Linear, x: &[f32], rows: usize) {
-        let (Some(at), Some(stride)) =
-            (self.slots.get_mut(linear.weight.index()), x.len().checked_div(rows))
-        else {
-            return;
-        };
-        let columns = linear.input as usize;
-        let slot = at.get_or_insert_with(|| Slot { sums: vec![0.0; columns], rows: 0 });
-        slot.rows += rows as u64;
+    /// Looks at the first `columns` of `rows` rows; [`Sums::add`] gives them to weights.
+    pub(super) fn look(&mut self, x: &[f32], rows: usize, columns: usize) {
+        let stride = x.len().checked_div(rows).unwrap_or(0).max(1);
+        self.rows = rows;
+        self.squares.clear();
+        self.squares.resize(columns, 0.0);
         let threads = (rows * columns / SHARE).clamp(1, self.threads);
         let share = columns.div_ceil(threads).max(1);
-        let mut parts = slot.sums.chunks_mut(share).enumerate();
+        let mut parts = self.squares.chunks_mut(share).enumerate();
         let run = |(part, sums): (usize, &mut [f64])| add_squares(sums, x, stride, part * share);
         std::thread::scope(|scope| {
             let first = parts.next();
             parts.for_each(|part| drop(scope.spawn(move || run(part))));
             first.map(run)
         });
+    }
+
+    /// The rows looked at last were multiplied by this weight.
+    pub(super) fn add(&mut self, id: WeightId) {
+        let Some(slot) = self.slots.get_mut(id.index()) else { return };
+        let new = || Slot { sums: vec![0.0; self.squares.len()], rows: 0 };
+        let slot = slot.get_or_insert_with(new);
+        slot.rows += self.rows as u64;
+        slot.sums.iter_mut().zip(&self.squares).for_each(|(sum, x)| *sum += x);
     }
 
     /// The entry of a weight, if it was used.
@@ -88,13 +96,13 @@ mod tests {
         let model = hob_model::describe(&Tiny::new(Family::Llama).gguf()).unwrap();
         let weight = WeightId(1);
         for (rows, columns, stride) in [(1, 1, 1), (17, 300, 300), (33, 5, 9), (700, 1111, 1200)] {
-            let linear = Linear { weight, bias: None, input: columns, output: 1 };
             let x = Rng::new(3).floats(rows * stride, 2.0);
             let entries = [1, 2, 7].map(|threads| {
                 let mut sums = Sums::new(&model, threads);
-                sums.add(&linear, &x, rows);
-                sums.add(&linear, &x[..stride], 1);
-                sums.add(&linear, &[], 0);
+                for (x, rows) in [(&x[..], rows), (&x[..stride], 1), (&[], 0)] {
+                    sums.look(x, rows, columns);
+                    sums.add(weight);
+                }
                 assert_eq!(sums.entry(WeightId(0)), None);
                 sums.entry(weight).unwrap()
             });

@@ -2,6 +2,7 @@
 //! apart through their default bodies, so that every product of a weight passes `linear` or `logits`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hob_model::{Activation, Batch, Buf, Gqa, Linear, Norm, Ops, OpsError, WeightId};
@@ -18,6 +19,16 @@ pub(super) struct Watched<O> {
     batch: [usize; 2],
     /// Rows of the buffers.
     rows: HashMap<Buf, usize>,
+    /// What was looked at last, while it stays: q, k and v read the same rows.
+    seen: Option<Seen>,
+}
+
+/// Rows of a buffer, and how many of their columns.
+#[derive(PartialEq)]
+struct Seen {
+    buf: Buf,
+    rows: Range<usize>,
+    columns: u32,
 }
 
 /// Poison is none: a panic within `add` leaves numbers, no broken structure.
@@ -27,24 +38,38 @@ pub(super) fn lock(sums: &Mutex<Sums>) -> MutexGuard<'_, Sums> {
 
 impl<O: Ops> Watched<O> {
     pub(super) fn new(ops: O, sums: Arc<Mutex<Sums>>, output: Option<WeightId>) -> Self {
-        Watched { ops, sums, output, batch: [0; 2], rows: HashMap::new() }
+        Watched { ops, sums, output, batch: [0; 2], rows: HashMap::new(), seen: None }
     }
 
     fn rows(&self, buf: Buf) -> usize {
         self.rows.get(&buf).copied().unwrap_or(0)
     }
 
-    /// Looks at rows `first .. first + count` before they are multiplied.
-    fn look(&mut self, src: Buf, first: usize, count: usize, linear: &Linear) {
-        let rows = first + count;
+    /// A buffer gets other contents, of as many rows.
+    fn fill(&mut self, buf: Buf, rows: usize) {
+        self.rows.insert(buf, rows);
+        self.change(buf);
+    }
+
+    /// A buffer gets other contents.
+    fn change(&mut self, buf: Buf) {
+        self.seen.take_if(|seen| seen.buf == buf);
+    }
+
+    /// Looks at rows before they are multiplied.
+    fn look(&mut self, src: Buf, rows: Range<usize>, linear: &Linear) {
         let mut sums = lock(&self.sums);
-        match self.ops.read(src, rows) {
-            Ok(x) => {
-                let width = x.len().checked_div(rows).unwrap_or(0);
-                sums.add(linear, &x[first * width..], count);
-            }
-            Err(e) => sums.failed = Some(e),
+        let seen = Some(Seen { buf: src, rows: rows.clone(), columns: linear.input });
+        if self.seen != seen {
+            let x = match self.ops.read(src, rows.end) {
+                Ok(x) => x,
+                Err(e) => return sums.failed = Some(e),
+            };
+            let width = x.len().checked_div(rows.end).unwrap_or(0);
+            sums.look(&x[rows.start * width..], rows.len(), linear.input as usize);
+            self.seen = seen;
         }
+        sums.add(linear.weight);
     }
 }
 
@@ -54,28 +79,30 @@ impl<O: Ops> Ops for Watched<O> {
     }
 
     fn begin(&mut self, batch: &Batch) {
+        self.seen = None;
         self.batch = [batch.rows(), batch.outputs().len()];
         self.ops.begin(batch);
     }
 
     fn embed(&mut self, dst: Buf, table: WeightId, scale: f32) {
-        self.rows.insert(dst, self.batch[0]);
+        self.fill(dst, self.batch[0]);
         self.ops.embed(dst, table, scale);
     }
 
     fn rms_norm(&mut self, dst: Buf, src: Buf, norm: &Norm) {
-        self.rows.insert(dst, self.rows(src));
+        self.fill(dst, self.rows(src));
         self.ops.rms_norm(dst, src, norm);
     }
 
     fn linear(&mut self, dst: Buf, src: Buf, linear: &Linear) {
         let rows = self.rows(src);
-        self.look(src, 0, rows, linear);
-        self.rows.insert(dst, rows);
+        self.look(src, 0..rows, linear);
+        self.fill(dst, rows);
         self.ops.linear(dst, src, linear);
     }
 
     fn rope(&mut self, x: Buf, head_dim: u32, rope: usize) {
+        self.change(x);
         self.ops.rope(x, head_dim, rope);
     }
 
@@ -84,35 +111,83 @@ impl<O: Ops> Ops for Watched<O> {
     }
 
     fn attend(&mut self, dst: Buf, q: Buf, layer: usize, gqa: &Gqa) {
-        self.rows.insert(dst, self.rows(q));
+        self.fill(dst, self.rows(q));
         self.ops.attend(dst, q, layer, gqa);
     }
 
     fn act_mul(&mut self, gate: Buf, up: Buf, act: Activation) {
+        self.change(gate);
         self.ops.act_mul(gate, up, act);
     }
 
     fn add(&mut self, dst: Buf, src: Buf) {
+        self.change(dst);
         self.ops.add(dst, src);
     }
 
     fn gather(&mut self, dst: Buf, src: Buf) {
-        self.rows.insert(dst, self.batch[1]);
+        self.fill(dst, self.batch[1]);
         self.ops.gather(dst, src);
     }
 
     fn logits(&mut self, dst: Buf, src: Buf, first: usize, count: usize, head: &Linear) {
         if self.output == Some(head.weight) {
-            self.look(src, first, count, head);
+            self.look(src, first..first + count, head);
         }
+        self.change(dst);
         self.ops.logits(dst, src, first, count, head);
     }
 
     fn softcap(&mut self, x: Buf, count: usize, cap: f32) {
+        self.change(x);
         self.ops.softcap(x, count, cap);
     }
 
     fn read(&mut self, x: Buf, rows: usize) -> Result<&[f32], OpsError> {
         self.ops.read(x, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hob_model::{KvType, Limits, Mixer, Output, bind, describe};
+    use hob_testkit::{Family, RefOps, Tiny};
+
+    #[test]
+    fn rows_are_looked_at_again_once_they_change() {
+        let gguf = Tiny::new(Family::Llama).gguf();
+        let model = describe(&gguf).unwrap();
+        let bound = bind(model.arch, &model.weights, &gguf).unwrap();
+        let limits = Limits { rows: 3, logits: 1, pages: 1, kv: KvType::F16 };
+        let sums = Arc::new(Mutex::new(Sums::new(&model, 1)));
+        let device = RefOps::load(&model, &gguf, &bound, &limits);
+        let mut ops = Watched::new(device, sums.clone(), None);
+        let [x, y] = [64, 64].map(|width| ops.alloc(3, width));
+        let mut batch = Batch::new();
+        batch.push(&[7, 8, 9], 0, &[0], Output::Last).unwrap();
+        let Mixer::Gqa(gqa) = &model.blocks[0].mixer else { panic!("attention") };
+        let mut sum_after = |change: &dyn Fn(&mut Watched<RefOps>)| {
+            change(&mut ops);
+            ops.linear(y, x, &gqa.q);
+            ops.linear(y, x, &gqa.q);
+            let entry = lock(&sums).entry(gqa.q.weight).unwrap();
+            let mut sums = lock(&sums);
+            *sums = Sums::new(&model, 1);
+            (entry.counts[0], entry.sums.iter().sum::<f32>())
+        };
+        let (rows, first) = sum_after(&|ops| {
+            ops.begin(&batch);
+            ops.embed(x, model.embed.weight, 1.0);
+        });
+        assert!(rows == 6.0 && first > 0.0);
+        let (_, doubled) = sum_after(&|ops| ops.add(x, x));
+        assert!((doubled / first - 4.0).abs() < 1e-4, "{first} {doubled}");
+        let (_, scaled) = sum_after(&|ops| ops.embed(x, model.embed.weight, 3.0));
+        assert!((scaled / first - 9.0).abs() < 1e-4, "{first} {scaled}");
+        let (_, mixed) = sum_after(&|ops| ops.act_mul(x, x, Activation::Silu));
+        assert!(mixed != scaled);
+        let (rows, last) = sum_after(&|ops| ops.gather(x, x));
+        assert!(rows == 2.0 && last < mixed);
     }
 }
