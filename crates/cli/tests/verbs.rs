@@ -5,7 +5,8 @@ mod common;
 use common::{Home, text};
 use serde_json::json;
 
-const VERBS: [&str; 8] = ["run", "pull", "list", "show", "rm", "tokenize", "bench", "fit"];
+const VERBS: [&str; 9] =
+    ["run", "pull", "list", "show", "rm", "tokenize", "bench", "fit", "imatrix"];
 
 #[test]
 fn every_verb_has_help_with_an_example() {
