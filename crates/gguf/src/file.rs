@@ -35,6 +35,8 @@ pub struct Gguf {
 struct Shard {
     map: Arc<Mmap>,
     data_start: u64,
+    /// Whether the map is of a file, from which dropped pages come back.
+    of_file: bool,
 }
 
 /// Stands for the path of an image in memory.
@@ -44,17 +46,18 @@ const MEMORY: &str = "(memory)";
 struct OneFile {
     map: Arc<Mmap>,
     header: Header,
+    of_file: bool,
 }
 
 impl OneFile {
-    fn parse(map: Mmap) -> Result<Self, GgufError> {
+    fn parse(map: Mmap, of_file: bool) -> Result<Self, GgufError> {
         let header = header::parse(&map, map.len() as u64)?;
-        Ok(OneFile { map: Arc::new(map), header })
+        Ok(OneFile { map: Arc::new(map), header, of_file })
     }
 
     fn open(path: &Path) -> Result<Self, GgufError> {
         let map = map_file(path)?;
-        Self::parse(map).map_err(|e| in_file(path, e))
+        Self::parse(map, true).map_err(|e| in_file(path, e))
     }
 
     fn number(&self, key: &str) -> Result<Option<u64>, GgufError> {
@@ -154,7 +157,7 @@ impl Gguf {
     /// # Errors
     /// As [`Gguf::open`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Gguf, GgufError> {
-        let file = OneFile::parse(map_bytes(&bytes)?)?;
+        let file = OneFile::parse(map_bytes(&bytes)?, false)?;
         drop(bytes);
         match file.split_count()? {
             1 => Ok(Gguf::new(Path::new(MEMORY), file)),
@@ -163,9 +166,9 @@ impl Gguf {
     }
 
     /// The model of one file, or of a set's first file, whose metadata are the model's.
-    fn new(path: &Path, OneFile { map, header }: OneFile) -> Gguf {
+    fn new(path: &Path, OneFile { map, header, of_file }: OneFile) -> Gguf {
         Gguf {
-            shards: vec![Shard { map: map.clone(), data_start: header.data_start }],
+            shards: vec![Shard { map: map.clone(), data_start: header.data_start, of_file }],
             paths: vec![path.to_owned()],
             version: header.version,
             alignment: header.alignment,
@@ -176,7 +179,8 @@ impl Gguf {
     }
 
     /// Adds the tensors of a set's next file; its own metadata are dropped.
-    fn append(&mut self, path: &Path, OneFile { map, header }: OneFile) -> Result<(), GgufError> {
+    fn append(&mut self, path: &Path, file: OneFile) -> Result<(), GgufError> {
+        let OneFile { map, header, of_file } = file;
         let found = (self.tensors.len() + header.tensors.len()) as u64;
         if found > MAX_TENSORS {
             let what = "the number of tensors";
@@ -184,7 +188,7 @@ impl Gguf {
         }
         let shard = self.shards.len();
         self.tensors.extend(header.tensors.into_iter().map(|t| TensorInfo { shard, ..t }));
-        self.shards.push(Shard { map, data_start: header.data_start });
+        self.shards.push(Shard { map, data_start: header.data_start, of_file });
         self.paths.push(path.to_owned());
         Ok(())
     }
@@ -251,6 +255,38 @@ impl Gguf {
         for shard in &self.shards {
             let _ = shard.map.advise(memmap2::Advice::WillNeed);
         }
+    }
+
+    /// Tells the operating system that a part of a tensor's data will be needed soon, and returns at once. A hint.
+    #[cfg_attr(not(unix), allow(unused_variables))]
+    pub fn prefetch(&self, t: &TensorInfo, part: Range<u64>) {
+        #[cfg(unix)]
+        if let Some((map, place)) = self.map_range(t, part) {
+            let _ = map.advise_range(memmap2::Advice::WillNeed, place.start, place.len());
+        }
+    }
+
+    /// Gives back the memory that maps a part of a tensor's data; the next access reads the file again (from the
+    /// system's cache, mostly). A hint.
+    #[cfg_attr(not(unix), allow(unused_variables))]
+    pub fn release(&self, t: &TensorInfo, part: Range<u64>) {
+        #[cfg(unix)]
+        if let Some((map, place)) = self.map_range(t, part) {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file and never written, so a page that is dropped comes back with the file's
+            // bytes at the next access: references into it stay valid and see no change. The range lies in the map.
+            let _ = unsafe { map.unchecked_advise_range(advice, place.start, place.len()) };
+        }
+    }
+
+    /// Where a part of a tensor's data lies in the map of its file.
+    #[cfg(unix)]
+    fn map_range(&self, t: &TensorInfo, part: Range<u64>) -> Option<(&Mmap, Range<usize>)> {
+        let whole = self.tensor_place(t)?;
+        let map = &self.shards.get(t.shard).filter(|shard| shard.of_file)?.map;
+        let end = whole.start.checked_add(part.end)?.min(whole.end).min(map.len() as u64);
+        let start = whole.start.checked_add(part.start)?.min(end);
+        Some((map, usize::try_from(start).ok()?..usize::try_from(end).ok()?))
     }
 
     /// Brings all of the files into memory before it returns, as far as memory allows, so that no later

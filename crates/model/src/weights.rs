@@ -67,6 +67,15 @@ impl Weight {
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
     }
+
+    /// Whether recipes decide its type. What has one dimension, and norms, biases and routers stay as they are.
+    pub fn is_quantizable(&self) -> bool {
+        let small = matches!(
+            self.role,
+            Role::FfnGateInp | Role::ExpProbsB | Role::Norm | Role::Bias | Role::RopeFreqs
+        );
+        self.shape.len() >= 2 && !small
+    }
 }
 
 /// Collects weights while an architecture writes its tree; gives out ids in order.

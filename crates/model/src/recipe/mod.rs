@@ -105,11 +105,12 @@ impl Recipe {
     /// noise without one (in models whose rows fit that type).
     pub fn needs_importance(&self) -> bool {
         let inner = self.rules().filter(|r| !matches!(r.part, Part::Output | Part::TokenEmbd));
-        std::iter::once(self.base).chain(inner.map(|r| r.ty)).any(|ty| self.is_noise_without(ty))
+        let mut types = std::iter::once(self.base).chain(inner.map(|r| r.ty));
+        types.any(|ty| self.needs_importance_for(ty))
     }
 
     /// Whether `ty`, inside the layers of this recipe, needs an importance matrix.
-    fn is_noise_without(&self, ty: GgmlType) -> bool {
+    pub fn needs_importance_for(&self, ty: GgmlType) -> bool {
         use GgmlType::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_XXS, Q2_K};
         match ty {
             IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS => true,

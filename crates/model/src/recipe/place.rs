@@ -73,7 +73,7 @@ impl Facts {
     }
 
     fn part(&self, weight: &Weight) -> Option<Part> {
-        if weight.shape.len() < 2 {
+        if !weight.is_quantizable() {
             return None;
         }
         Some(match weight.role {

@@ -38,14 +38,16 @@ pub enum SizeError {
 }
 
 impl Recipe {
-    /// Turns a source's metadata into those of the quantized file: states the recipe, and forgets that the source was
-    /// split.
+    /// Turns a source's metadata into those of the quantized file: states the recipe, at the end, and forgets that the
+    /// source was split.
     pub fn stamp(&self, meta: &mut MetaBuilder) {
-        meta.insert("general.quantization_version", QUANTIZATION_VERSION);
-        meta.insert("general.file_type", self.file_type);
-        for key in ["split.no", "split.count", "split.tensors.count"] {
+        const VERSION: &str = "general.quantization_version";
+        const FILE_TYPE: &str = "general.file_type";
+        for key in [VERSION, FILE_TYPE, "split.no", "split.count", "split.tensors.count"] {
             meta.remove(key);
         }
+        meta.insert(VERSION, QUANTIZATION_VERSION);
+        meta.insert(FILE_TYPE, self.file_type);
     }
 }
 
