@@ -16,6 +16,7 @@ mod out;
 mod progress;
 mod pull;
 mod quality;
+mod quantize;
 mod rm;
 mod run;
 mod sampling;
@@ -54,6 +55,7 @@ enum Verb {
     Eval(eval::Args),
     Fit(fit::Args),
     Imatrix(imatrix::Args),
+    Quantize(quantize::Args),
 }
 
 fn main() -> ExitCode {
@@ -76,5 +78,6 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Eval(args) => eval::run(args),
         Verb::Fit(args) => fit::run(args),
         Verb::Imatrix(args) => imatrix::run(args),
+        Verb::Quantize(args) => quantize::run(args),
     }
 }

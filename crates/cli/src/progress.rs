@@ -21,6 +21,15 @@ pub fn token_bar(total: usize) -> ProgressBar {
     bar.with_style(style(TOKENS))
 }
 
+/// A bar of bytes written; hidden where there is no terminal.
+pub fn byte_bar(total: u64) -> ProgressBar {
+    let bar = match stderr().is_terminal() {
+        true => ProgressBar::new(total),
+        false => ProgressBar::hidden(),
+    };
+    bar.with_style(style(BAR))
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
