@@ -40,6 +40,9 @@ pub struct Args {
     /// With --time: rounds
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Make and judge llama.cpp's files only
+    #[arg(long)]
+    peer_only: bool,
     /// Begin no recipe after this many minutes; the rest is for the next run
     #[arg(long)]
     minutes: Option<u64>,
@@ -69,9 +72,15 @@ pub fn run(args: &Args) -> Result<()> {
             continue;
         }
         let theirs = bench.judged(Maker::LlamaCpp, recipe, false)?;
+        if args.peer_only {
+            continue;
+        }
         let ours = bench.judged(Maker::Hob, recipe, args.fresh)?;
         rows.push(Row { recipe: recipe.clone(), ours, theirs });
         eprint!("{}", table::line(&rows[rows.len() - 1]));
+    }
+    if args.peer_only {
+        return Ok(());
     }
     print!("{}", table::markdown(&rows));
     write_csv("quants", &table::csv(&rows, &constants(&bench)?))?;
