@@ -152,8 +152,8 @@ fn errors_say_what_is_wrong() {
     assert_eq!(error.to_string(), "255 weights do not fill blocks of Q4_K (256 weights each)");
     let error = decode_row(GgmlType::Q8_0, &[0; 33], &mut [0.0; 32]).unwrap_err();
     assert_eq!(error.to_string(), "32 weights of Q8_0 take 34 bytes, found 33");
-    let error = encode_row(GgmlType::Q6_K, &[0.0; 256], None, &mut [0; 210]).unwrap_err();
-    assert_eq!(error.to_string(), "no encoder for Q6_K");
+    let error = encode_row(GgmlType::TQ1_0, &[0.0; 256], None, &mut [0; 54]).unwrap_err();
+    assert_eq!(error.to_string(), "no encoder for TQ1_0");
     let error = blocks::<BlockMxfp4>(&[0; 18]).unwrap_err();
     assert_eq!(error.to_string(), "18 bytes are no whole number of MXFP4 blocks (17 bytes each)");
 }

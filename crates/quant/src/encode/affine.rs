@@ -3,7 +3,7 @@
 //! are then moved by one step where that lowers the error as it will be decoded, and both factors are fitted again.
 
 use super::half;
-use super::lanes::{Lanes, Tile};
+use super::lanes::{Lanes, Tile, apart};
 
 /// Starts: the lower end is moved inwards by some part of a step between two codes, and the rest divided into more or
 /// fewer steps than there are.
@@ -34,6 +34,7 @@ fn sums<const N: usize>(t: &Tile<N>, inverse: Lanes, min: Lanes, top: f32) -> Su
         let code = ((t.x[i] + min) * inverse).round(0.0, top);
         let wl = t.w[i] * code;
         s = Sums { l: s.l + wl, ll: s.ll + wl * code, xl: s.xl + wl * t.x[i] };
+        apart();
     }
     s
 }
@@ -81,6 +82,7 @@ pub(super) fn fit<const N: usize, const FREE: bool>(t: &Tile<N>, top: f32) -> Fi
     let (mut low, mut high) = (t.x[0], t.x[0]);
     for x in t.x {
         (low, high) = (low.min(x), high.max(x));
+        apart();
     }
     if !FREE {
         low = low.min(Lanes::ZERO);
@@ -114,6 +116,7 @@ fn error<const N: usize>(t: &Tile<N>, fit: Fit, top: f32) -> Lanes {
         let x = t.x[i] + fit.min;
         let rest = x - fit.scale * (x * inverse).round(0.0, top);
         sum = sum + t.w[i] * rest * rest;
+        apart();
     }
     sum
 }

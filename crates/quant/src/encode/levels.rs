@@ -3,7 +3,7 @@
 //! then moved by one step where that lowers the error as it will be decoded, and the common factor is fitted again.
 
 use super::half;
-use super::lanes::{Lanes, Tile};
+use super::lanes::{Lanes, Tile, apart};
 
 /// A row of levels.
 pub(super) trait Levels {
@@ -38,6 +38,7 @@ fn sums<L: Levels, const N: usize>(t: &Tile<N>, inverse: Lanes) -> (Lanes, Lanes
         let wl = t.w[i] * level;
         xl = xl + wl * t.x[i];
         ll = ll + wl * level;
+        apart();
     }
     (xl, ll)
 }
@@ -84,6 +85,7 @@ pub(super) fn error<L: Levels, const N: usize>(t: &Tile<N>, scale: Lanes) -> Lan
     for i in 0..N {
         let rest = t.x[i] - scale * L::nearest(t.x[i] * inverse);
         sum = sum + t.w[i] * rest * rest;
+        apart();
     }
     sum
 }

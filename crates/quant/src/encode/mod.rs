@@ -3,11 +3,14 @@
 
 mod affine;
 mod blocks32;
+mod grid;
+mod grids;
 mod iq4;
 mod kquants;
 mod lanes;
 mod levels;
 mod objective;
+mod signs;
 mod simple;
 
 use ::half::{bf16, f16};
@@ -64,6 +67,13 @@ pub fn encode_row(
         GgmlType::IQ4_NL => tiles::<BlockIq4Nl, 32>(&span(32, 2.0), out),
         GgmlType::IQ4_XS => tiles::<BlockIq4Xs, 32>(&span(256, 2.0), out),
         GgmlType::MXFP4 => tiles::<BlockMxfp4, 32>(&by(Size::Ignored), out),
+        GgmlType::IQ2_XXS => grids::row::<BlockIq2Xxs, 32>(span(256, 1.0), out),
+        GgmlType::IQ2_XS => grids::row::<BlockIq2Xs, 16>(span(256, 1.0), out),
+        GgmlType::IQ2_S => grids::row::<BlockIq2S, 16>(span(256, 2.0), out),
+        GgmlType::IQ3_XXS => grids::row::<BlockIq3Xxs, 32>(span(256, 2.0), out),
+        GgmlType::IQ3_S => grids::row::<BlockIq3S, 32>(span(256, 2.0), out),
+        GgmlType::IQ1_S => grids::row::<BlockIq1S, 32>(span(256, 2.0), out),
+        GgmlType::IQ1_M => grids::row::<BlockIq1M, 16>(span(256, 2.0), out),
         _ => return Err(QuantError::NoEncoder { ty }),
     }
     Ok(())
