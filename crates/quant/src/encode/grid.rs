@@ -204,7 +204,8 @@ pub(super) fn scales<G: Grid, const N: usize, const B: usize>(t: &Tile<N>) -> Sc
 #[inline(always)]
 fn scale<G: Grid, const N: usize>(t: &Tile<N>, sums: &mut Sums) -> (Lanes, Lanes) {
     const AROUND: [f32; 4] = [1.0, 0.9, 1.1, 1.2];
-    let start = levels::scale::<Free<G>, N>(t);
+    // Signed weights may give it the sign of the largest.
+    let start = levels::scale::<Free<G>, N>(t).map(f32::abs);
     let (mut best, mut saved, mut weight) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
     for k in 0..AROUND.len() + 1 {
         let from = match AROUND.get(k) {
