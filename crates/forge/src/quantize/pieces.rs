@@ -21,6 +21,8 @@ pub const PIECE: u64 = 1 << 18;
 const GROUP: u64 = 1 << 14;
 /// Bytes of the source that the system is told of before they are read.
 const AHEAD: u64 = 16 << 20;
+/// Bytes that a page fault maps at once.
+const AROUND: u64 = 1 << 16;
 /// Below this no scale of any type overflows: all are f16 or wider, and none is larger than the largest weight.
 const SAFE: f32 = 30_000.0;
 /// How often the writer looks up while it waits.
@@ -226,7 +228,8 @@ impl<'a> Line<'a> {
             group.encode(bytes, importance, out, decoded)?;
             first += (bytes.len() / from) as u64;
         }
-        source.release(info, place);
+        // A page fault maps what lies around it too, also of the piece before.
+        source.release(info, place.start.saturating_sub(AROUND)..place.end);
         Ok(out)
     }
 }

@@ -13,6 +13,7 @@ mod objective;
 mod signs;
 mod simple;
 
+use ::half::slice::HalfFloatSliceExt;
 use ::half::{bf16, f16};
 use kquants::row as tiles;
 use lanes::Lanes;
@@ -48,7 +49,7 @@ pub fn encode_row(
     let known = importance.is_some();
     match ty {
         GgmlType::F32 => plain(weights, out, f32::to_le_bytes),
-        GgmlType::F16 => plain(weights, out, |w| f16::from_f32(w).to_le_bytes()),
+        GgmlType::F16 => halves(weights, out),
         GgmlType::BF16 => plain(weights, out, |w| bf16::from_f32(w).to_le_bytes()),
         GgmlType::Q4_0 if known => tiles::<BlockQ4_0, 32>(&span(0, 1.0), out),
         GgmlType::Q4_1 if known => tiles::<BlockQ4_1, 32>(&span(0, 1.0), out),
@@ -77,6 +78,14 @@ pub fn encode_row(
         _ => return Err(QuantError::NoEncoder { ty }),
     }
     Ok(())
+}
+
+/// Encodes binary16, many at a time where the address allows it.
+fn halves(weights: &[f32], out: &mut [u8]) {
+    match bytemuck::try_cast_slice_mut::<u8, f16>(out) {
+        Ok(halves) => halves.convert_from_f32_slice(weights),
+        Err(_) => plain(weights, out, |w| f16::from_f32(w).to_le_bytes()),
+    }
 }
 
 /// Encodes numbers of `N` bytes.

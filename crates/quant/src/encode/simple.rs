@@ -31,10 +31,37 @@ fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
+/// The code of each weight. A loop, because `array::map` may stay a call of its own, compiled for the baseline.
+#[inline(always)]
+fn codes<T: Copy + Default>(weights: &[f32; 32], code: impl Fn(f32) -> T) -> [T; 32] {
+    let mut codes = [T::default(); 32];
+    for (out, &weight) in codes.iter_mut().zip(weights) {
+        *out = code(weight);
+    }
+    codes
+}
+
+/// The largest magnitude. Magnitudes are in the order of their bits, and integers are compared many at a time.
+#[inline(always)]
+fn magnitude(weights: &[f32; 32]) -> f32 {
+    f32::from_bits(weights.iter().fold(0, |top, w| top.max(w.abs().to_bits())))
+}
+
 /// The weight of largest magnitude (the first of equals), with its sign.
 #[inline(always)]
 fn extreme(weights: &[f32; 32]) -> f32 {
-    weights.iter().fold(0.0, |max: f32, &w| if w.abs() > max.abs() { w } else { max })
+    let top = magnitude(weights);
+    let mut first = 32;
+    for (j, weight) in (0u32..).zip(weights) {
+        first = first.min(if weight.abs() == top { j } else { 32 });
+    }
+    weights.get(first as usize).copied().unwrap_or(0.0)
+}
+
+/// `x` without its fraction, from 0 to 255: by way of i32, which processors convert many at a time.
+#[inline(always)]
+fn truncate(x: f32) -> u8 {
+    (x as i32).clamp(0, 255) as u8
 }
 
 /// The smallest and the largest weight.
@@ -49,13 +76,21 @@ fn range(weights: &[f32; 32]) -> (f32, f32) {
 /// Packs 4-bit codes in planes of 16; bits above are dropped.
 #[inline(always)]
 pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
-    std::array::from_fn(|j| codes[j] & 15 | codes[j + 16] << 4)
+    let (low, high) = codes.split_at(16);
+    let mut packed = [0; 16];
+    for (out, (low, high)) in packed.iter_mut().zip(low.iter().zip(high)) {
+        *out = low & 15 | high << 4;
+    }
+    packed
 }
 
 /// Packs bit 4 of each code, in order.
 #[inline(always)]
 pub(super) fn pack_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
-    let bits = codes.iter().rev().fold(0u32, |bits, code| bits << 1 | u32::from(code >> 4 & 1));
+    let mut bits = 0;
+    for (j, &code) in (0u32..).zip(codes) {
+        bits |= u32::from(code >> 4 & 1) << j;
+    }
     bits.to_le_bytes()
 }
 
@@ -65,7 +100,12 @@ fn symmetric(weights: &[f32; 32], zero: u8) -> (f16, [u8; 32]) {
     let d = extreme(weights) / -f32::from(zero);
     let id = inverse(d);
     let half_up = f32::from(zero) + 0.5;
-    (f16::from_f32(d), weights.map(|w| ((w * id + half_up) as u8).min(2 * zero - 1)))
+    let codes = codes(
+        weights,
+        #[inline(always)]
+        |w| truncate(w * id + half_up).min(2 * zero - 1),
+    );
+    (f16::from_f32(d), codes)
 }
 
 /// Scale, minimum and codes: `w = d * code + m`.
@@ -74,7 +114,11 @@ fn affine(weights: &[f32; 32], top: u8) -> (f16, f16, [u8; 32]) {
     let (min, max) = range(weights);
     let d = (max - min) / f32::from(top);
     let id = inverse(d);
-    let codes = weights.map(|w| (((w - min) * id + 0.5) as u8).min(top));
+    let codes = codes(
+        weights,
+        #[inline(always)]
+        |w| truncate((w - min) * id + 0.5).min(top),
+    );
     (f16::from_f32(d), f16::from_f32(min), codes)
 }
 
@@ -113,8 +157,15 @@ impl Nearest for BlockQ5_1 {
 impl Nearest for BlockQ8_0 {
     #[inline(always)]
     fn nearest(weights: &[f32; 32]) -> Self {
-        let d = extreme(weights).abs() / 127.0;
+        let d = magnitude(weights) / 127.0;
         let id = inverse(d);
-        BlockQ8_0 { d: f16::from_f32(d), qs: weights.map(|w| (w * id).round() as i8) }
+        BlockQ8_0 {
+            d: f16::from_f32(d),
+            qs: codes(
+                weights,
+                #[inline(always)]
+                |w| ((w * id).round() as i32).clamp(-128, 127) as i8,
+            ),
+        }
     }
 }
