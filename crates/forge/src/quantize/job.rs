@@ -67,7 +67,7 @@ impl Plan<'_> {
     }
 
     /// Streams all parts into sinks.
-    fn stream<W: Write>(
+    pub(super) fn stream<W: Write>(
         &self,
         threads: usize,
         open: impl FnMut(usize) -> Result<W, QuantizeError>,
@@ -86,7 +86,7 @@ impl Plan<'_> {
         })
     }
 
-    fn explain(&self, fault: Fault, path: &Path) -> QuantizeError {
+    pub(super) fn explain(&self, fault: Fault, path: &Path) -> QuantizeError {
         let source = match fault {
             Fault::Known(error) => return error,
             Fault::Sink(source) => source,
@@ -102,7 +102,7 @@ impl Plan<'_> {
 
 /// Why the stream ended: with an error that says all, or by the sink's refusal, which wants the target's name.
 #[derive(Debug)]
-enum Fault {
+pub(super) enum Fault {
     Known(QuantizeError),
     Sink(io::Error),
 }

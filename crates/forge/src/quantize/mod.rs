@@ -11,6 +11,8 @@ mod pieces;
 mod plan;
 mod split;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

@@ -80,6 +80,7 @@ impl<'a> Plan<'a> {
             check_types(weight, info, to, importance, options)?;
             tensors.push(Planned::new(info, index, to, importance)?);
         }
+        tensors.iter().try_for_each(check_encoder)?;
         // llama.cpp's order: what belongs to no layer, then the layers; by name in each.
         match options.split {
             split::Split::Keep => tensors.sort_by_key(|t| t.index),
@@ -212,8 +213,17 @@ fn check_types(
         let given = options.importance.is_some();
         return Err(QuantizeError::NeedsImportance { tensor: tensor(), ty: to, given });
     }
-    let mut block = vec![0; to.block_bytes()];
-    match encode_row(to, &vec![0.0; to.block_len()], None, &mut block) {
+    Ok(())
+}
+
+/// Whether there is an encoder for the tensor's type.
+fn check_encoder(t: &Planned) -> Result<(), QuantizeError> {
+    if t.to == t.from {
+        return Ok(());
+    }
+    let tensor = || t.name.clone();
+    let mut block = vec![0; t.to.block_bytes()];
+    match encode_row(t.to, &vec![0.0; t.to.block_len()], None, &mut block) {
         Ok(()) => Ok(()),
         Err(QuantError::NoEncoder { ty }) => Err(QuantizeError::NoEncoder { tensor: tensor(), ty }),
         Err(source) => Err(QuantizeError::Row { tensor: tensor(), source }),
