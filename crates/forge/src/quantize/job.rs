@@ -167,6 +167,9 @@ impl Stream<'_, '_, '_> {
             self.line.recycle(bytes);
             self.tell(index)?;
         }
+        if let Some(info) = self.plan.source.tensors().get(tensor.index) {
+            self.plan.source.release(info, 0..info.bytes());
+        }
         Ok(())
     }
 

@@ -21,8 +21,8 @@ pub const PIECE: u64 = 1 << 18;
 const GROUP: u64 = 1 << 14;
 /// Bytes of the source that the system is told of before they are read.
 const AHEAD: u64 = 16 << 20;
-/// Bytes that a page fault maps at once.
-const AROUND: u64 = 1 << 16;
+/// Bytes of the source that stay mapped behind the piece that was encoded last.
+const BEHIND: u64 = 4 << 20;
 /// Below this no scale of any type overflows: all are f16 or wider, and none is larger than the largest weight.
 const SAFE: f32 = 30_000.0;
 /// How often the writer looks up while it waits.
@@ -228,8 +228,9 @@ impl<'a> Line<'a> {
             group.encode(bytes, importance, out, decoded)?;
             first += (bytes.len() / from) as u64;
         }
-        // A page fault maps what lies around it too, also of the piece before.
-        source.release(info, place.start.saturating_sub(AROUND)..place.end);
+        // Some way behind, because a page fault maps what lies around it too; the rest is the writer's.
+        let behind = |at: u64| at.saturating_sub(BEHIND);
+        source.release(info, behind(place.start)..behind(place.end));
         Ok(out)
     }
 }
