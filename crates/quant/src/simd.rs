@@ -3,6 +3,23 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+thread_local! {
+    /// How wide tests go: 0 is the baseline.
+    pub(crate) static WIDEST: std::cell::Cell<u8> = const { std::cell::Cell::new(2) };
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+fn allowed(width: u8) -> bool {
+    WIDEST.get() >= width
+}
+
+#[cfg(all(not(test), target_arch = "x86_64"))]
+#[inline(always)]
+const fn allowed(_: u8) -> bool {
+    true
+}
+
 /// Runs `task` compiled for AVX-512, AVX2 or the baseline, the widest that this processor has.
 ///
 /// The closure and all that it calls must be `#[inline(always)]`, or they stay as compiled for the baseline.
@@ -10,7 +27,8 @@
 pub(crate) fn widest<R>(task: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f")
+        if allowed(2)
+            && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
@@ -18,7 +36,7 @@ pub(crate) fn widest<R>(task: impl FnOnce() -> R) -> R {
             // SAFETY: the processor has the features.
             return unsafe { avx512(task) };
         }
-        if is_x86_feature_detected!("avx2") {
+        if allowed(1) && is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has the feature.
             return unsafe { avx2(task) };
         }

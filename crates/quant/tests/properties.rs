@@ -84,6 +84,55 @@ proptest! {
         }
     }
 
+    /// Whatever is encoded decodes to numbers, no further from the weights than the format's coarsest way would take them.
+    #[test]
+    fn searches_stay_near(
+        shape in vec(-1f32..1.0, 512),
+        power in -30i32..5,
+        spike in proptest::option::of((0usize..512, 1f32..1000.0)),
+        zeros in 0usize..512,
+        importance in proptest::option::of(vec(prop_oneof![Just(0f32), 0f32..1.0, 1e-30f32..1e30], 512)),
+    ) {
+        let scale = 10f32.powi(power);
+        let mut weights: Vec<f32> = shape.iter().map(|x| x * scale).collect();
+        weights[..zeros].fill(0.0);
+        if let Some((at, times)) = spike {
+            weights[at] = (scale * times).min(60_000.0);
+        }
+        for &ty in GgmlType::ALL {
+            let mut bytes = vec![0; ty.row_bytes(512).unwrap() as usize];
+            let done = encode_row(ty, &weights, importance.as_deref(), &mut bytes);
+            if matches!(done, Err(QuantError::NoEncoder { .. })) {
+                continue;
+            }
+            done.unwrap();
+            let mut decoded = vec![f32::NAN; 512];
+            decode_row(ty, &bytes, &mut decoded).unwrap();
+            prop_assert!(decoded.iter().all(|x| x.is_finite()), "{ty}");
+            if importance.is_none() {
+                // All zeros would be as far off as the weights are large; IQ1 has no zero.
+                let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
+                let error = norm(&mut weights.iter().zip(&decoded).map(|(a, b)| a - b));
+                let size = norm(&mut weights.iter().copied());
+                prop_assert!(error <= 1.001 * size + 1e-9, "{ty}: {error} of {size}");
+            }
+        }
+    }
+
+    /// What is no number does not stop an encoder.
+    #[test]
+    fn hostile_weights_do_no_harm(
+        weights in vec(prop_oneof![
+            Just(f32::NAN), Just(f32::INFINITY), Just(f32::NEG_INFINITY), Just(f32::MAX), Just(-0.0), any::<f32>(),
+        ], 256),
+        importance in proptest::option::of(vec(prop_oneof![Just(f32::NAN), any::<f32>()], 256)),
+    ) {
+        for &ty in GgmlType::ALL {
+            let mut bytes = vec![0; ty.row_bytes(256).unwrap() as usize];
+            let _ = encode_row(ty, &weights, importance.as_deref(), &mut bytes);
+        }
+    }
+
     /// Decoded weights are fixed points: encoding them again changes no weight by more than the
     /// rounding of the scale.
     #[test]

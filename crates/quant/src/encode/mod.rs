@@ -12,6 +12,8 @@ mod levels;
 mod objective;
 mod signs;
 mod simple;
+#[cfg(test)]
+mod tests;
 
 use ::half::slice::HalfFloatSliceExt;
 use ::half::{bf16, f16};
