@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Isa, four_entries, two_entries};
+use super::{Floats, Isa, two_entries};
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -185,10 +185,7 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     unsafe fn look_up4(self, table: *const u32, index: __m256i) -> __m256i {
-        let mut at = [0u32; 8];
-        self.store(at.as_mut_ptr().cast(), index);
-        let low = four_entries(table, &at[..4]);
-        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), four_entries(table, &at[4..]))
+        _mm256_i32gather_epi32::<4>(table.cast(), index)
     }
     #[inline(always)]
     unsafe fn look_up8(self, table: *const u64, index: [__m256i; 2]) -> [__m256i; 4] {

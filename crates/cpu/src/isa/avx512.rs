@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Isa, four_entries, two_entries};
+use super::{Floats, Isa, two_entries};
 
 /// Proof of AVX-512 F, BW, VL, DQ, VNNI, and of what AVX2 kernels need.
 #[derive(Clone, Copy, Debug)]
@@ -188,14 +188,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     unsafe fn look_up4(self, table: *const u32, index: __m512i) -> __m512i {
-        let mut at = [0u32; 16];
-        self.store(at.as_mut_ptr().cast(), index);
-        quarters([
-            four_entries(table, &at[..4]),
-            four_entries(table, &at[4..8]),
-            four_entries(table, &at[8..12]),
-            four_entries(table, &at[12..]),
-        ])
+        _mm512_i32gather_epi32::<4>(index, table.cast())
     }
     #[inline(always)]
     unsafe fn look_up8(self, table: *const u64, index: [__m512i; 2]) -> [__m512i; 4] {

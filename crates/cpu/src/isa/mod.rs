@@ -131,15 +131,7 @@ pub unsafe trait Isa: Floats {
     unsafe fn store_i8(self, p: *mut i8, x: Self::F);
 }
 
-/// Entries of a table at four indices. (Loads one by one: the gather instructions of x86 are no faster.)
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-unsafe fn four_entries(table: *const u32, at: &[u32]) -> std::arch::x86_64::__m128i {
-    let entry = |i: usize| *table.add(at[i] as usize) as i32;
-    std::arch::x86_64::_mm_setr_epi32(entry(0), entry(1), entry(2), entry(3))
-}
-
-/// Entries of a table at two indices.
+/// Entries of a table at two indices. (Loads one by one: gathers of eight bytes, or of two halves, are no faster.)
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn two_entries(table: *const u64, a: u32, b: u32) -> std::arch::x86_64::__m128i {

@@ -194,7 +194,12 @@ fn thread_seconds() -> f64 {
 fn kernel_speed() {
     let mut rng = Rng(17);
     let isas: Vec<_> = IsaKind::available().into_iter().skip(1).collect();
-    for (&ty, isa) in TYPES.iter().flat_map(|ty| isas.iter().map(move |&isa| (ty, isa))) {
+    // Only the types that HOB_TYPES names, where it is set.
+    let only = std::env::var("HOB_TYPES").unwrap_or_default();
+    let wanted = |ty: &&GgmlType| only.is_empty() || only.split(',').any(|name| name == ty.name());
+    for (&ty, isa) in
+        TYPES.iter().filter(wanted).flat_map(|ty| isas.iter().map(move |&isa| (ty, isa)))
+    {
         for (rows, cols, count) in [(16384, 1024, 1), (3072, 1024, 4), (1024, 3072, 512)] {
             let data = blocks(&mut rng, ty, rows, cols);
             // SAFETY: `data` outlives the matrix.
