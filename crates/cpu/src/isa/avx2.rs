@@ -203,7 +203,11 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn choose<const N: usize>(self, bits: __m256i, set: __m256i, clear: __m256i) -> __m256i {
         let byte = _mm256_shuffle_epi8(bits, byte_of_each(N / 2));
-        let bit = _mm256_set1_epi32(if N % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+        let bit = _mm256_set1_epi32(if N.is_multiple_of(2) {
+            0x0804_0201
+        } else {
+            0x8040_2010_u32 as i32
+        });
         let is_set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bit), bit);
         _mm256_blendv_epi8(clear, set, is_set)
     }

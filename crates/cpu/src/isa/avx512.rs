@@ -209,7 +209,11 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn choose<const N: usize>(self, bits: __m512i, set: __m512i, clear: __m512i) -> __m512i {
         let byte = _mm512_shuffle_epi8(bits, byte_of_each(N / 2));
-        let bit = _mm512_set1_epi32(if N % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+        let bit = _mm512_set1_epi32(if N.is_multiple_of(2) {
+            0x0804_0201
+        } else {
+            0x8040_2010_u32 as i32
+        });
         _mm512_mask_blend_epi8(_mm512_test_epi8_mask(byte, bit), clear, set)
     }
     #[inline(always)]

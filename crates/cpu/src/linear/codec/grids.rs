@@ -1,25 +1,51 @@
-//! Indices into code books: IQ1, IQ2 and IQ3. Points are looked up row by row; signs are applied around an offset, as
-//! products want unsigned codes. Scales `(s + 1/2) / 2^n` are the integers `2 s + 1` under a smaller factor.
+//! Indices into code books: IQ1, IQ2 and IQ3. Points are looked up row by row, in tables that stand above an offset;
+//! signs mirror them around it, as products want unsigned codes. Scales `(s + 1/2) / 2^n` are the integers `2 s + 1`
+//! under a smaller factor.
 
 use hob_quant::tables::{IQ1S_GRID, IQ2S_GRID, IQ2XS_GRID, IQ2XXS_GRID, IQ3S_GRID, IQ3XXS_GRID};
 
 use super::*;
 
-/// Magnitudes up to 62 as codes around 64: negative where the bit in `signs` is set.
+/// Points of eight magnitudes as codes above `zero`.
+const fn above8<const N: usize>(mut points: [u64; N], zero: u64) -> [u64; N] {
+    let mut i = 0;
+    while i < N {
+        points[i] += zero * 0x0101_0101_0101_0101;
+        i += 1;
+    }
+    points
+}
+
+/// Points of four magnitudes as codes above `zero`.
+const fn above4<const N: usize>(mut points: [u32; N], zero: u32) -> [u32; N] {
+    let mut i = 0;
+    while i < N {
+        points[i] += zero * 0x0101_0101;
+        i += 1;
+    }
+    points
+}
+
+static IQ2XXS: [u64; 256] = above8(IQ2XXS_GRID, 64);
+static IQ2XS: [u64; 512] = above8(IQ2XS_GRID, 64);
+static IQ2S: [u64; 1024] = above8(IQ2S_GRID, 64);
+static IQ3XXS: [u32; 256] = above4(IQ3XXS_GRID, 64);
+static IQ3S: [u32; 512] = above4(IQ3S_GRID, 16);
+
+/// Codes above `zero`, mirrored to below it where the bit in `signs` is set.
 #[inline(always)]
 unsafe fn around<I: Isa, const HALF: usize>(
     isa: I,
     zero: u32,
     signs: I::V,
-    magnitudes: [I::V; 4],
+    above: [I::V; 4],
 ) -> [I::V; 4] {
-    let zero = isa.splat(zero * 0x0101_0101);
-    let (mut minus, mut plus) = (magnitudes, magnitudes);
-    for t in 0..4 {
-        minus[t] = isa.sub_i32(zero, magnitudes[t]);
-        plus[t] = isa.add_i32(zero, magnitudes[t]);
+    let twice = isa.splat(2 * zero * 0x0101_0101);
+    let mut below = above;
+    for v in &mut below {
+        *v = isa.sub_i32(twice, *v);
     }
-    choose::<I, HALF>(isa, signs, minus, plus)
+    choose::<I, HALF>(isa, signs, below, above)
 }
 
 /// Sign bytes of seven bits each; the eighth makes the number of minus signs even.
@@ -95,9 +121,9 @@ impl SuperCodec for Iq2Xxs {
                 to.scale(2 * part + j, scales[j]);
                 let signs = even_signs(isa, four_sevens(isa, word));
                 let [a, b, c, d] = bytes(isa, indices);
-                let points = isa.look_up8(IQ2XXS_GRID.as_ptr(), [a, b]);
+                let points = isa.look_up8(IQ2XXS.as_ptr(), [a, b]);
                 to.codes(2 * part + j, 0, around::<I, 0>(isa, 64, signs, points));
-                let points = isa.look_up8(IQ2XXS_GRID.as_ptr(), [c, d]);
+                let points = isa.look_up8(IQ2XXS.as_ptr(), [c, d]);
                 to.codes(2 * part + j, 4, around::<I, 1>(isa, 64, signs, points));
             }
         }
@@ -130,7 +156,7 @@ impl SuperCodec for Iq2Xs {
                 );
                 let indices =
                     [isa.and(v, isa.splat(511)), isa.and(isa.shr::<16>(v), isa.splat(511))];
-                let points = isa.look_up8(IQ2XS_GRID.as_ptr(), indices);
+                let points = isa.look_up8(IQ2XS.as_ptr(), indices);
                 let signs = even_signs(isa, sevens);
                 to.codes(4 * part + j, 0, around::<I, 0>(isa, 64, signs, points));
             }
@@ -164,11 +190,11 @@ impl SuperCodec for Iq2S {
                 let sub = 8 * part + 2 * j;
                 let a = isa.or(a, isa.and(isa.shl::<8>(tops[j]), top));
                 let b = isa.or(b, isa.and(isa.shl::<6>(tops[j]), top));
-                let points = isa.look_up8(IQ2S_GRID.as_ptr(), [a, b]);
+                let points = isa.look_up8(IQ2S.as_ptr(), [a, b]);
                 to.codes(sub, 0, around::<I, 0>(isa, 64, signs[j], points));
                 let c = isa.or(c, isa.and(isa.shl::<4>(tops[j]), top));
                 let d = isa.or(d, isa.and(isa.shl::<2>(tops[j]), top));
-                let points = isa.look_up8(IQ2S_GRID.as_ptr(), [c, d]);
+                let points = isa.look_up8(IQ2S.as_ptr(), [c, d]);
                 to.codes(sub + 1, 0, around::<I, 1>(isa, 64, signs[j], points));
             }
         }
@@ -184,7 +210,7 @@ impl Iq3Xxs {
     unsafe fn points<I: Isa>(isa: I, indices: I::V) -> [I::V; 4] {
         let mut points = bytes(isa, indices);
         for v in &mut points {
-            *v = isa.look_up4(IQ3XXS_GRID.as_ptr(), *v);
+            *v = isa.look_up4(IQ3XXS.as_ptr(), *v);
         }
         points
     }
@@ -240,7 +266,7 @@ impl Iq3S {
             isa.or(c, isa.and(isa.shl::<6>(tops), top)),
             isa.or(d, isa.and(isa.shl::<5>(tops), top)),
         ];
-        let table = IQ3S_GRID.as_ptr();
+        let table = IQ3S.as_ptr();
         [
             isa.look_up4(table, points[0]),
             isa.look_up4(table, points[1]),
