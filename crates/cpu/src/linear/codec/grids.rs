@@ -312,7 +312,7 @@ static TERNARY: [u64; 2048] = {
     while i < 2048 {
         // Bytes -1, 0, 1 are 3, 0, 1 modulo 4: one more, and the carry dropped, leaves 0, 1, 2.
         let low = points[i] & 0x0303_0303_0303_0303;
-        points[i] = (low + 0x0101_0101_0101_0101 & 0x0303_0303_0303_0303) << 3;
+        points[i] = ((low + 0x0101_0101_0101_0101) & 0x0303_0303_0303_0303) << 3;
         i += 1;
     }
     points
