@@ -2,6 +2,8 @@
 //! each half of a group once, and a point is then two look-ups, an addition and a comparison. So the nearest point is exact, and
 //! the scale can be searched by least squares from several starts, as in `levels`. Scales are odd multiples of a unit.
 
+#![allow(clippy::needless_range_loop, reason = "one index goes through several arrays")]
+
 use std::marker::PhantomData;
 
 use super::half;
@@ -52,8 +54,8 @@ impl<G: Grid> Levels for Free<G> {
     }
 }
 
-/// Sums of costs for the halves of a group. Reused, as clearing it would cost more than filling it.
-struct Sums([[Lanes; 128]; 2]);
+/// Sums of costs for the halves of two groups. Reused, as clearing it would cost more than filling it.
+struct Sums([[[Lanes; 128]; 2]; 2]);
 
 /// The points of a tile's groups at some scale.
 #[derive(Clone, Copy)]
@@ -77,9 +79,12 @@ fn nearest<G: Grid, const N: usize>(t: &Tile<N>, inverse: Lanes, sums: &mut Sums
     let mut costs = [[Lanes::ZERO; 8]; 2];
     for (number, (points, costs)) in tries.iter_mut().zip(&mut costs).enumerate() {
         let Some(&delta) = G::DELTAS.get(number) else { break };
-        for k in 0..N / G::GROUP {
-            (costs[k], points.index[k]) = group::<G, N>(t, k * G::GROUP, inverse, delta, sums);
-            points.delta[k] = Lanes::splat(delta);
+        for k in (0..N / G::GROUP).step_by(2) {
+            let found = pair::<G, N>(t, k * G::GROUP, inverse, delta, sums);
+            for (i, (cost, index)) in found.into_iter().enumerate() {
+                (costs[k + i], points.index[k + i]) = (cost, index);
+                points.delta[k + i] = Lanes::splat(delta);
+            }
         }
     }
     let [mut points, other] = tries;
@@ -114,15 +119,48 @@ fn nearest<G: Grid, const N: usize>(t: &Tile<N>, inverse: Lanes, sums: &mut Sums
     points
 }
 
-/// Cost and number of the best point for the group of weights that begins at `at`.
+/// Costs and numbers of the best points for two groups of weights, the first of which begins at `at`: two, so that one's
+/// comparisons fill the time in which the other's are waited for.
 #[inline(always)]
-fn group<G: Grid, const N: usize>(
+fn pair<G: Grid, const N: usize>(
     t: &Tile<N>,
     at: usize,
     inverse: Lanes,
     delta: f32,
     sums: &mut Sums,
-) -> (Lanes, Lanes) {
+) -> [(Lanes, Lanes); 2] {
+    for (k, sums) in sums.0.iter_mut().enumerate() {
+        fill::<G, N>(t, at + k * G::GROUP, inverse, delta, sums);
+    }
+    let [first, second] = &sums.0;
+    let none = (Lanes::splat(f32::INFINITY), Lanes::ZERO);
+    let (mut best, mut other, mut number) = (none, none, Lanes::ZERO);
+    for &[a, b] in G::HALVES {
+        // All digits are below 128; the mask spares a check.
+        let (a, b) = (usize::from(a & 127), usize::from(b & 127));
+        offer(&mut best, first[0][a] + first[1][b], number);
+        offer(&mut other, second[0][a] + second[1][b], number);
+        number = number + Lanes::splat(1.0);
+        apart();
+    }
+    [best, other]
+}
+
+#[inline(always)]
+fn offer(best: &mut (Lanes, Lanes), cost: Lanes, number: Lanes) {
+    best.1 = number.if_less(cost, best.0, best.1);
+    best.0 = cost.min(best.0);
+}
+
+/// The sums of costs of a group's halves.
+#[inline(always)]
+fn fill<G: Grid, const N: usize>(
+    t: &Tile<N>,
+    at: usize,
+    inverse: Lanes,
+    delta: f32,
+    sums: &mut [[Lanes; 128]; 2],
+) {
     let mut costs = [[Lanes::ZERO; 8]; 8];
     for e in 0..G::GROUP {
         let y = t.x[at + e] * inverse - Lanes::splat(delta);
@@ -132,21 +170,9 @@ fn group<G: Grid, const N: usize>(
             apart();
         }
     }
-    let half = G::GROUP / 2;
-    for (sums, costs) in sums.0.iter_mut().zip(costs.chunks_exact(half)) {
+    for (sums, costs) in sums.iter_mut().zip(costs.chunks_exact(G::GROUP / 2)) {
         halves::<G>(costs, sums);
     }
-    let (mut least, mut index) = (Lanes::splat(f32::INFINITY), Lanes::ZERO);
-    let mut number = Lanes::ZERO;
-    for &[a, b] in G::HALVES {
-        // All digits are below 128; the mask spares a check.
-        let cost = sums.0[0][usize::from(a & 127)] + sums.0[1][usize::from(b & 127)];
-        index = number.if_less(cost, least, index);
-        least = cost.min(least);
-        number = number + Lanes::splat(1.0);
-        apart();
-    }
-    (least, index)
 }
 
 /// The sum of costs of every combination of levels in half a group.
@@ -188,7 +214,7 @@ pub(super) struct Scales {
 /// Searches scales and points of super-blocks of `B` blocks.
 #[inline(always)]
 pub(super) fn scales<G: Grid, const N: usize, const B: usize>(t: &Tile<N>) -> Scales {
-    let sums = &mut Sums([[Lanes::ZERO; 128]; 2]);
+    let sums = &mut Sums([[[Lanes::ZERO; 128]; 2]; 2]);
     let (exact, weight) = scale::<G, N>(t, sums);
     let unit = unit::<B, G>(exact, weight);
     let mut best =
