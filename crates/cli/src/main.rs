@@ -5,6 +5,7 @@ mod answer;
 mod bench;
 mod chat;
 mod context;
+mod convert;
 mod eval;
 mod fit;
 mod imatrix;
@@ -54,6 +55,7 @@ enum Verb {
     Bench(bench::Args),
     Eval(eval::Args),
     Fit(fit::Args),
+    Convert(convert::Args),
     Imatrix(imatrix::Args),
     Quantize(quantize::Args),
 }
@@ -77,6 +79,7 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Bench(args) => bench::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Fit(args) => fit::run(args),
+        Verb::Convert(args) => convert::run(args),
         Verb::Imatrix(args) => imatrix::run(args),
         Verb::Quantize(args) => quantize::run(args),
     }

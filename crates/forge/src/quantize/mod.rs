@@ -10,7 +10,7 @@ mod job;
 mod pieces;
 mod plan;
 mod split;
-mod target;
+pub(crate) mod target;
 #[cfg(test)]
 mod tests;
 

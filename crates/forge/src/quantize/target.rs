@@ -17,7 +17,7 @@ const TRIES: usize = 100;
 
 /// A place for files, held by this process; what is not published disappears with this value.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     path: PathBuf,
     folder: PathBuf,
     finals: Vec<PathBuf>,

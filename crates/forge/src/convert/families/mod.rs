@@ -1,0 +1,235 @@
+//! Which tensor of a Hugging Face checkpoint becomes which of GGUF, family by family, as data: patterns of names, a few
+//! ways to rearrange rows, and a function that states the family's metadata. A family is a file beside this one and a
+//! line in [`FAMILIES`]. Deliberately absent: reading, writing, and tokenizers.
+//!
+//! The meaning of names, orders and keys is that of llama.cpp's `convert_hf_to_gguf.py`.
+
+mod deepseek2;
+mod gemma;
+mod glm4;
+mod gpt_oss;
+mod llama;
+mod mistral3;
+mod olmo2;
+mod phi3;
+mod qwen;
+mod qwen_moe;
+mod smollm3;
+
+use super::error::ConvertError;
+use super::keys::Keys;
+
+/// All families.
+const FAMILIES: &[&Family] = &[
+    &llama::LLAMA,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &qwen_moe::QWEN2MOE,
+    &qwen_moe::QWEN3MOE,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &phi3::PHI3,
+    &olmo2::OLMO2,
+    &glm4::GLM4,
+    &smollm3::SMOLLM3,
+    &mistral3::MISTRAL3,
+    &deepseek2::DEEPSEEK2,
+    &gpt_oss::GPT_OSS,
+];
+
+/// A family of models.
+pub(super) struct Family {
+    /// Its name in GGUF.
+    pub arch: &'static str,
+    /// Its classes, as `architectures` in a config names them.
+    pub classes: &'static [&'static str],
+    /// What transformers takes for keys that a config leaves out: numbers.
+    pub defaults: &'static [(&'static str, f64)],
+    /// Parts of a model; each is one of several lists of tensors, of which a layer (or the model) has one whole.
+    pub parts: &'static [&'static [&'static [Rule]]],
+    /// States the metadata of the architecture.
+    pub keys: fn(&mut Keys) -> Result<(), ConvertError>,
+    /// Tensors that are computed: name and numbers.
+    pub computed: fn(&mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>, ConvertError>,
+    /// Kinds of tokenizer, in the order in which they are looked for.
+    pub tokenizers: &'static [Kind],
+    /// Particulars of the tokenizer.
+    pub tokens: Tokens,
+    /// Name of the pre-tokenizer where several mean the same: what the family's published files say.
+    pub pre: &'static [&'static str],
+    /// The unembedding of a model that shares its embedding is left out even if it is there.
+    pub drops_tied_output: bool,
+}
+
+/// Where a vocabulary is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `tokenizer.model`, SentencePiece.
+    SentencePiece,
+    /// `tokenizer.json` made from such a file.
+    LlamaJson,
+    /// `tokenizer.json` of byte-level BPE, or `vocab.json` and `merges.txt`.
+    Bpe,
+}
+
+/// What a family's tokenizer has beside its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tokens {
+    /// Nothing.
+    Plain,
+    /// Llama: the space before a text and the fill-in tokens of CodeLlama.
+    Llama,
+    /// Gemma: no space before a text if there is a SentencePiece file.
+    Gemma,
+    /// GLM-4: special tokens by their texts.
+    Glm,
+    /// Phi-3: the added tokens of all files are taken as they are.
+    Phi,
+}
+
+/// One tensor's way.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// Its name in the checkpoint: `{b}` is the layer, `{x}` the expert. Without `.weight` or `.bias` at the end of `to`,
+    /// it stands for both of them.
+    pub from: &'static str,
+    /// Its name in GGUF, for tensors of a layer without `blk.N.`.
+    pub to: &'static str,
+    /// What happens to its numbers.
+    pub how: How,
+    /// Whether a model may lack it.
+    pub optional: bool,
+}
+
+/// What happens to a tensor's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Nothing.
+    Same,
+    /// One is added: norms that are stored as the distance from it.
+    PlusOne,
+    /// Rows of query heads become rotary neighbours.
+    QueryRows,
+    /// Likewise those of key heads.
+    KeyRows,
+    /// Experts are stacked.
+    Stack,
+    /// The first or second half of the rows of each matrix.
+    Half(u64),
+    /// Columns become rows in each matrix.
+    Turned,
+    /// Likewise, and the even or odd ones are taken.
+    TurnedAlternate(u64),
+    /// The even or odd numbers of each row.
+    AlternateColumns(u64),
+    /// Rows of compressed keys in each head, turned.
+    LatentKeys,
+    /// Rows of compressed values in each head.
+    LatentValues,
+    /// MXFP4 blocks, whose scales are in the tensor of the same name with `_scales`.
+    Mx,
+    /// Even or odd rows of them.
+    MxAlternate(u64),
+    /// Rows beyond the tokenizer's vocabulary are cut off.
+    Vocabulary,
+    /// Left out; used by another tensor, or not at all.
+    Drop,
+}
+
+/// A tensor that every model of the family has.
+pub(super) const fn rule(from: &'static str, to: &'static str) -> Rule {
+    Rule { from, to, how: How::Same, optional: false }
+}
+
+/// The same, with something done to it.
+pub(super) const fn with(from: &'static str, to: &'static str, how: How) -> Rule {
+    Rule { from, to, how, optional: false }
+}
+
+/// A tensor that a model may lack.
+pub(super) const fn maybe(from: &'static str, to: &'static str) -> Rule {
+    Rule { from, to, how: How::Same, optional: true }
+}
+
+/// Embedding, last norm and unembedding.
+const ENDS: &[Rule] = &[
+    rule("model.embed_tokens", "token_embd"),
+    rule("model.norm", "output_norm"),
+    maybe("lm_head", "output"),
+];
+
+/// Norms before attention and feed-forward.
+const NORMS: &[Rule] = &[
+    rule("model.layers.{b}.input_layernorm", "attn_norm"),
+    rule("model.layers.{b}.post_attention_layernorm", "ffn_norm"),
+];
+
+/// Projections of the attention.
+const ATTENTION: &[Rule] = &[
+    rule("model.layers.{b}.self_attn.q_proj", "attn_q"),
+    rule("model.layers.{b}.self_attn.k_proj", "attn_k"),
+    rule("model.layers.{b}.self_attn.v_proj", "attn_v"),
+    rule("model.layers.{b}.self_attn.o_proj", "attn_output"),
+];
+
+/// The same with the rows of Meta's Llama.
+const LLAMA_ATTENTION: &[Rule] = &[
+    with("model.layers.{b}.self_attn.q_proj", "attn_q", How::QueryRows),
+    with("model.layers.{b}.self_attn.k_proj", "attn_k", How::KeyRows),
+    rule("model.layers.{b}.self_attn.v_proj", "attn_v"),
+    rule("model.layers.{b}.self_attn.o_proj", "attn_output"),
+];
+
+/// Norms of queries and keys.
+const HEAD_NORMS: &[Rule] = &[
+    rule("model.layers.{b}.self_attn.q_norm", "attn_q_norm"),
+    rule("model.layers.{b}.self_attn.k_norm", "attn_k_norm"),
+];
+
+/// The gated feed-forward.
+const DENSE: &[Rule] = &[
+    rule("model.layers.{b}.mlp.gate_proj", "ffn_gate"),
+    rule("model.layers.{b}.mlp.up_proj", "ffn_up"),
+    rule("model.layers.{b}.mlp.down_proj", "ffn_down"),
+];
+
+/// Experts one by one. They are written in this order when the last of a layer has come.
+const EXPERTS: &[Rule] = &[
+    with("model.layers.{b}.mlp.experts.{x}.down_proj", "ffn_down_exps", How::Stack),
+    with("model.layers.{b}.mlp.experts.{x}.gate_proj", "ffn_gate_exps", How::Stack),
+    with("model.layers.{b}.mlp.experts.{x}.up_proj", "ffn_up_exps", How::Stack),
+];
+
+/// Names that carry weights of another part than the language model, as the ecosystem's converter tells them.
+const OTHER_PARTS: &[&str] = &[
+    "visual.", "vision.", "vision_", "audio.", "audio_", "talker.", "token2wav.", "code2wav.", "projector.",
+    "pre_mm_projector_norm", "image_newline", "view_seperator", "patch_embed", "patch_merger.", "patch_merge_mlp.",
+    "model.connector.",
+];
+/// Likewise at the beginning.
+const OTHER_PARTS_FIRST: &[&str] = &[
+    "mlp", "vit.", "vpm.", "siglip2.", "conformer.", "merger.", "resampler.", "sound_encoder.", "sound_projection.",
+    "speech_embeddings.",
+];
+/// Buffers that some checkpoints carry and nobody reads.
+const BUFFERS: &[&str] = &[".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
+
+/// The family of a class.
+pub(super) fn find(class: &str) -> Result<&'static Family, ConvertError> {
+    FAMILIES.iter().copied().find(|f| f.classes.contains(&class)).ok_or_else(|| {
+        let known: Vec<&str> = FAMILIES.iter().flat_map(|f| f.classes).copied().collect();
+        let found = class.chars().take(64).collect();
+        ConvertError::Architecture { found, known: known.join(", ") }
+    })
+}
+
+/// Whether a tensor belongs to an image or sound tower.
+pub(super) fn of_other_part(name: &str) -> bool {
+    OTHER_PARTS.iter().any(|part| name.contains(part))
+        || OTHER_PARTS_FIRST.iter().any(|part| name.starts_with(part))
+}
+
+/// Whether a tensor is a buffer.
+pub(super) fn is_buffer(name: &str) -> bool {
+    BUFFERS.iter().any(|end| name.ends_with(end))
+}

@@ -1,0 +1,359 @@
+"""Makes tiny checkpoints of every family with fixed seeds, and holds `hob convert` against llama.cpp's converter.
+
+    python convert.py make DIR                      tiny folders: DIR/FAMILY/{config.json,model.safetensors,...}
+    python convert.py list FILE.gguf                the listing of a GGUF file that the Rust test compares with
+    python convert.py compare LLAMA_CPP HOB DIR     converts every folder in DIR with both, in f32, f16, bf16 and q8_0
+    python convert.py fixtures LLAMA_CPP DIR OUT    stores folders and listings for the Rust test
+
+LLAMA_CPP is a llama.cpp source tree (as in the llama-cpp-python 0.3.36 sdist), HOB the binary. Needs the packages
+transformers, torch, sentencepiece, safetensors and tokenizers. The names of pre-tokenizers of these made-up
+vocabularies are given to both, since the converter knows real ones only, by a hash.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+FAMILIES = {}
+
+
+def family(name, cls, pre=None, tokenizer="bpe"):
+    def add(config):
+        FAMILIES[name] = (cls, config, pre, tokenizer)
+        return config
+    return add
+
+
+SMALL = dict(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    vocab_size=320, max_position_embeddings=256, bos_token_id=256, eos_token_id=257, pad_token_id=None,
+)
+LLAMA3 = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=64)
+
+family("llama", "LlamaForCausalLM", "llama-bpe")(dict(SMALL, rope_parameters=LLAMA3, tie_word_embeddings=True))
+family("llama-spm", "LlamaForCausalLM", None, "spm")(dict(SMALL, attention_bias=True))
+family("mixtral", "MixtralForCausalLM", None, "spm")(dict(SMALL, num_local_experts=4, num_experts_per_tok=2))
+family("qwen2", "Qwen2ForCausalLM", "qwen2")(dict(SMALL, tie_word_embeddings=True))
+family("qwen3", "Qwen3ForCausalLM", "qwen2")(dict(
+    SMALL, head_dim=16,
+    rope_parameters=dict(rope_type="yarn", rope_theta=1e6, factor=4.0, original_max_position_embeddings=64)))
+family("qwen2moe", "Qwen2MoeForCausalLM", "qwen2")(dict(
+    SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=32))
+family("qwen3moe", "Qwen3MoeForCausalLM", "qwen2")(dict(
+    SMALL, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16))
+family("gemma2", "Gemma2ForCausalLM", None, "spm")(dict(SMALL, head_dim=16, sliding_window=64))
+family("gemma3", "Gemma3ForCausalLM", None, "spm")(dict(SMALL, head_dim=16, sliding_window=64))
+family("phi3", "Phi3ForCausalLM", None, "spm")(dict(
+    SMALL, max_position_embeddings=1024, original_max_position_embeddings=256,
+    rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, long_factor=[1.0 + i for i in range(4)],
+                         short_factor=[1.0 + i / 8 for i in range(4)])))
+family("olmo2", "Olmo2ForCausalLM", "dbrx")(dict(SMALL))
+family("glm4", "Glm4ForCausalLM", "glm4")(dict(SMALL, head_dim=16))
+family("smollm3", "SmolLM3ForCausalLM", "smaug-bpe")(dict(SMALL, tie_word_embeddings=True))
+family("mistral3", "Ministral3ForCausalLM", "tekken")(dict(
+    SMALL, head_dim=16, rope_parameters=dict(
+        rope_type="yarn", rope_theta=1e6, factor=16.0, original_max_position_embeddings=16, beta_fast=32.0,
+        beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.1)))
+MLA = dict(
+    SMALL, num_hidden_layers=3, num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1,
+    moe_intermediate_size=16, first_k_dense_replace=1, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4,
+    v_head_dim=8)
+family("deepseek2", "DeepseekV3ForCausalLM", "deepseek-v3")(dict(
+    MLA, q_lora_rank=16, n_group=2, topk_group=1, routed_scaling_factor=2.5, norm_topk_prob=True,
+    scoring_func="sigmoid",
+    rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=64,
+                         beta_fast=32, beta_slow=1, mscale=1.0, mscale_all_dim=1.0)))
+family("deepseek2-lite", "DeepseekV2ForCausalLM", "deepseek-llm")(dict(
+    MLA, q_lora_rank=None, topk_method="greedy", norm_topk_prob=False, routed_scaling_factor=1.0,
+    n_group=1, topk_group=1))
+family("gpt-oss", "GptOssForCausalLM", "gpt-4o")(dict(
+    SMALL, head_dim=16, intermediate_size=32, num_local_experts=2, num_experts_per_tok=2, sliding_window=64))
+family("gpt-oss-mxfp4", "GptOssForCausalLM", "gpt-4o")(dict(
+    SMALL, head_dim=16, intermediate_size=32, num_local_experts=2, num_experts_per_tok=2, sliding_window=64))
+family("qwen3-fp8", "Qwen3ForCausalLM", "qwen2")(dict(SMALL, head_dim=16))
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_RE = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + REST
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+
+
+def cased(suffix, digits):
+    head = r"[^\r\n\p{L}\p{N}]?"
+    return (f"{head}{UPPER}*{LOWER}+{suffix}|{head}{UPPER}+{LOWER}*{suffix}|{digits}"
+            r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+# Stages and `ignore_merges` of each pre-tokenizer, as the real tokenizers of these names have them.
+PRE = {
+    "llama-bpe": ([LLAMA3_RE], True),
+    "glm4": ([LLAMA3_RE], True),
+    "smaug-bpe": ([LLAMA3_RE], True),
+    "dbrx": ([LLAMA3_RE], False),
+    "qwen2": ([LLAMA3_RE.replace("{1,3}", "")], False),
+    "tekken": ([cased("", r"\p{N}")], True),
+    "gpt-4o": ([cased("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}")], False),
+    "deepseek-v3": ([
+        r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
+        "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+        "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"], False),
+    "deepseek-llm": (["[\r\n]", r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳ]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$",
+                      "[一-龥ࠀ-一가-\ud7ff]+", "DIGITS"], False),
+}
+SPECIAL = ["<|begin|>", "<|end|>", "<|endoftext|>", "<|user|>", "<|assistant|>"]
+TEMPLATE = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
+CARD = """---
+license: apache-2.0
+language:
+- en
+- de
+tags: [tiny, random]
+base_model: Some-Org/Base-Model-7B-v0.1
+pipeline_tag: text-generation
+---
+A random model.
+"""
+
+
+def bpe(folder, pre):
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, Regex
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {c: i for i, c in enumerate(alphabet)}
+    merges = [("t", "h"), ("th", "e"), ("i", "n"), ("Ġ", "the"), ("a", "n")]
+    for a, b in merges:
+        vocab[a + b] = len(vocab) + len(SPECIAL)
+    for i, token in enumerate(SPECIAL):
+        vocab[token] = 256 + i
+    stages, ignore = PRE[pre]
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore))
+    cut = [pre_tokenizers.Digits(individual_digits=True) if s == "DIGITS" else
+           pre_tokenizers.Split(Regex(s), "isolated") for s in stages]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        cut + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    begin, end = SPECIAL[:2]
+    if pre in ("llama-bpe", "deepseek-llm"):
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{begin} $A", pair=f"{begin} $A {begin} $B:1", special_tokens=[(begin, 256)])
+    else:
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in SPECIAL])
+    tokenizer.add_tokens([AddedToken("<tool>", normalized=False)])
+    (folder / "tokenizer.json").write_text(
+        json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False), encoding="utf-8")
+    config = dict(bos_token=begin, eos_token=end, pad_token=SPECIAL[2], tokenizer_class="PreTrainedTokenizerFast",
+                  chat_template=TEMPLATE, clean_up_tokenization_spaces=False)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def spm(folder, rows):
+    from sentencepiece import sentencepiece_model_pb2 as pb
+    model = pb.ModelProto()
+    model.trainer_spec.model_type = 2
+    model.trainer_spec.byte_fallback = True
+    model.normalizer_spec.name = "identity"
+    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
+    pieces += [(f"<0x{i:02X}>", 0.0, 6) for i in range(256)]
+    pieces += [(p, -float(i), 1) for i, p in enumerate("▁ e t a h n i th ▁the in an".split())]
+    pieces += [("<mask>", 0.0, 4), ("unused", 0.0, 5)]
+    for text, score, kind in pieces:
+        model.pieces.add(piece=text, score=score, type=kind)
+    model.trainer_spec.vocab_size = len(pieces)
+    (folder / "tokenizer.model").write_bytes(model.SerializeToString())
+    config = dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>", add_bos_token=True, add_eos_token=False,
+                  tokenizer_class="LlamaTokenizer", chat_template=TEMPLATE, add_prefix_space=False,
+                  added_tokens_decoder={
+                      "0": dict(content="<unk>", special=True), "1": dict(content="<s>", special=True),
+                      "2": dict(content="</s>", special=True),
+                      "290": dict(content="<|user|>", special=False), "291": dict(content="▁▁tool", special=False)})
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+    assert len(pieces) < rows
+
+
+def weights(model, name):
+    import torch
+    torch.manual_seed(1)
+    tensors = {}
+    for key, value in model.state_dict().items():
+        tensors[key] = (torch.randn(value.shape) * 0.02 + (1.0 if "norm" in key else 0.0)).to(torch.bfloat16)
+    return tensors
+
+
+def pack_mxfp4(tensors):
+    """gpt-oss as published: experts in MXFP4."""
+    import torch
+    for key in [k for k in tensors if k.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        experts, cols, rows = tensors.pop(key).shape
+        tensors[key + "_blocks"] = torch.randint(0, 256, (experts, rows, cols // 32, 16), dtype=torch.uint8)
+        tensors[key + "_scales"] = torch.randint(110, 130, (experts, rows, cols // 32), dtype=torch.uint8)
+    return tensors
+
+
+def pack_fp8(tensors):
+    """Matrices in FP8 with a factor for each block, as DeepSeek publishes them."""
+    import torch
+    for key in [k for k in tensors if k.endswith("_proj.weight")]:
+        rows, cols = tensors[key].shape
+        tensors[key] = (tensors[key].float() * 1000).to(torch.float8_e4m3fn)
+        tensors[key + "_scale_inv"] = torch.rand(-(-rows // 24), -(-cols // 40)) / 1000
+    return tensors
+
+
+def unpack_experts(tensors, name):
+    """Experts one by one, as published; transformers keeps them stacked."""
+    for key in [k for k in tensors if k.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        stack = tensors.pop(key)
+        base = key.rsplit(".", 1)[0]
+        mixtral = name == "mixtral"
+        if mixtral:
+            base = base.replace("mlp.experts", "block_sparse_moe.experts")
+        for x, matrix in enumerate(stack):
+            if key.endswith("down_proj"):
+                tensors[f"{base}.{x}.{'w2' if mixtral else 'down_proj'}.weight"] = matrix.contiguous()
+            else:
+                gate, up = matrix.chunk(2, 0)
+                tensors[f"{base}.{x}.{'w1' if mixtral else 'gate_proj'}.weight"] = gate.contiguous()
+                tensors[f"{base}.{x}.{'w3' if mixtral else 'up_proj'}.weight"] = up.contiguous()
+    if name == "mixtral":
+        for key in [k for k in tensors if ".mlp.gate." in k]:
+            tensors[key.replace(".mlp.", ".block_sparse_moe.")] = tensors.pop(key)
+    return tensors
+
+
+def make(root):
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+    for name, (cls, settings, pre, tokenizer) in FAMILIES.items():
+        torch.manual_seed(0)
+        folder = root / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        klass = getattr(transformers, cls)
+        model = klass(klass.config_class(**settings))
+        tensors = weights(model, name)
+        if model.config.tie_word_embeddings:
+            tensors.pop("lm_head.weight", None)
+        if name == "gpt-oss-mxfp4":
+            tensors = pack_mxfp4(tensors)
+        elif not name.startswith("gpt-oss"):
+            tensors = unpack_experts(tensors, name)
+        config = json.loads(model.config.to_json_string())
+        config["architectures"] = [cls]
+        if name == "gpt-oss-mxfp4":
+            config["quantization_config"] = dict(quant_method="mxfp4")
+        if name == "qwen3-fp8":
+            tensors = pack_fp8(tensors)
+            config["quantization_config"] = dict(quant_method="fp8", weight_block_size=[24, 40])
+        if name == "qwen2":
+            tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+            (folder / "README.md").write_text(CARD)
+            (folder / "generation_config.json").write_text(json.dumps(
+                dict(top_k=20, top_p=0.8, temperature=0.7, repetition_penalty=1.05)))
+        if name == "deepseek2":
+            for key in [k for k in tensors if k.startswith("model.layers.2.")]:
+                tensors[key.replace("layers.2", "layers.3")] = tensors[key].clone()
+            tensors["model.layers.3.eh_proj.weight"] = torch.zeros(32, 64, dtype=torch.bfloat16)
+        (folder / "config.json").write_text(json.dumps(config, indent=1))
+        tensors = {k: v.contiguous() for k, v in tensors.items()}
+        if name == "qwen3moe":
+            keys = sorted(tensors)
+            halves = {k: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, k in enumerate(keys)}
+            for part in sorted(set(halves.values())):
+                save_file({k: tensors[k] for k in keys if halves[k] == part}, folder / part)
+            (folder / "model.safetensors.index.json").write_text(json.dumps(dict(metadata={}, weight_map=halves)))
+        else:
+            save_file(tensors, folder / "model.safetensors", metadata=dict(format="pt"))
+        if tokenizer == "spm":
+            spm(folder, settings["vocab_size"])
+        else:
+            bpe(folder, pre)
+
+
+def convert(llama_cpp, folder, out, kind, pre):
+    """llama.cpp's converter, told the pre-tokenizer's name."""
+    code = (
+        "import sys; sys.path[:0] = [sys.argv[1] + '/gguf-py', sys.argv[1]]\n"
+        "from conversion.base import TextModel\n"
+        "pre = sys.argv[2]\n"
+        "if pre: TextModel.get_vocab_base_pre = lambda self, tokenizer: pre\n"
+        "sys.argv = sys.argv[2:]\n"
+        "import convert_hf_to_gguf; convert_hf_to_gguf.main()\n")
+    args = [sys.executable, "-c", code, str(llama_cpp), pre or "", str(folder), "--outfile", str(out), "--outtype", kind]
+    done = subprocess.run(args, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{folder}: llama.cpp's converter failed:\n{done.stderr[-3000:]}")
+
+
+def listing(path):
+    """A GGUF file line by line: keys with type and value (long ones hashed), tensors with type, shape and hash."""
+    import gguf
+    reader = gguf.GGUFReader(path)
+    lines = [f"file {hashlib.sha256(Path(path).read_bytes()).hexdigest()}"]
+    for key, field in reader.fields.items():
+        if key.startswith("GGUF."):
+            continue
+        value = field.contents()
+        text = json.dumps(value, ensure_ascii=False)
+        if len(text) > 200:
+            text = f"{len(value)} long, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
+        lines.append(f"key {key} {'/'.join(t.name for t in field.types)} {text}")
+    for t in reader.tensors:
+        digest = hashlib.sha256(t.data.tobytes()).hexdigest()
+        lines.append(f"tensor {t.name} {t.tensor_type.name} {[int(d) for d in t.shape]} {digest}")
+    return lines
+
+
+def compare(llama_cpp, hob, root, only):
+    bad = 0
+    for folder in sorted(p for p in root.iterdir() if (p / "config.json").is_file()):
+        if only and folder.name not in only:
+            continue
+        pre = FAMILIES.get(folder.name, (None, None, None, None))[2]
+        for kind in ["f32", "f16", "bf16", "q8_0"]:
+            theirs, ours = folder / f"theirs-{kind}.gguf", folder / f"ours-{kind}.gguf"
+            if not theirs.is_file():
+                convert(llama_cpp, folder, theirs, kind, pre)
+            done = subprocess.run([hob, "convert", folder, "-o", ours, "--type", kind, "--force"],
+                                  capture_output=True, text=True)
+            if done.returncode != 0:
+                print(f"{folder.name} {kind}: hob failed: {done.stderr.strip()}")
+                bad += 1
+                continue
+            if theirs.read_bytes() == ours.read_bytes():
+                print(f"{folder.name} {kind}: identical, {ours.stat().st_size} bytes")
+                continue
+            bad += 1
+            a, b = listing(theirs), listing(ours)
+            print(f"{folder.name} {kind}: different")
+            for line in a[1:]:
+                if line not in b:
+                    print(f"  - {line[:160]}")
+            for line in b[1:]:
+                if line not in a:
+                    print(f"  + {line[:160]}")
+            if sorted(a[1:]) == sorted(b[1:]):
+                first = next(i for i in range(len(a)) if i and a[i] != b[i])
+                print(f"  order: {a[first][:80]} | {b[first][:80]}")
+    return bad
+
+
+def main():
+    verb, *rest = sys.argv[1:]
+    if verb == "make":
+        make(Path(rest[0]))
+    elif verb == "list":
+        print("\n".join(listing(rest[0])))
+    elif verb == "compare":
+        sys.exit(1 if compare(Path(rest[0]), rest[1], Path(rest[2]), rest[3:]) else 0)
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
