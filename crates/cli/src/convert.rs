@@ -14,17 +14,16 @@ use serde_json::{Map, Value, json};
 
 use crate::{interrupt, out};
 
-const BAR: &str = "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}";
+const BAR: &str =
+    "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}";
 
 /// Convert a Hugging Face folder (safetensors) to a GGUF file
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  hob convert ./Qwen3-0.6B -o qwen3-0.6b.gguf\n  \
+#[command(after_help = "Examples:\n  hob convert ./Qwen3-0.6B -o qwen3-0.6b.gguf\n  \
     hob convert ./Llama-3.2-1B -o llama.gguf --type f32\n  \
     hob convert ./gpt-oss-20b -o gpt-oss.gguf --dry-run\n\n\
     The folder holds config.json, *.safetensors and the tokenizer's files. The file has the names, shapes,\n\
-    order and metadata that llama.cpp's convert_hf_to_gguf.py gives it."
-)]
+    order and metadata that llama.cpp's convert_hf_to_gguf.py gives it.")]
 pub struct Args {
     /// Folder with config.json, *.safetensors and a tokenizer
     folder: PathBuf,

@@ -1,9 +1,9 @@
 """Makes tiny checkpoints of every family with fixed seeds, and holds `hob convert` against llama.cpp's converter.
 
-    python convert.py make DIR                      tiny folders: DIR/FAMILY/{config.json,model.safetensors,...}
-    python convert.py list FILE.gguf                the listing of a GGUF file that the Rust test compares with
-    python convert.py compare LLAMA_CPP HOB DIR     converts every folder in DIR with both, in f32, f16, bf16 and q8_0
-    python convert.py fixtures LLAMA_CPP DIR OUT    stores folders and listings for the Rust test
+    python convert.py make DIR                          tiny folders: DIR/FAMILY/{config.json,model.safetensors,...}
+    python convert.py compare LLAMA_CPP HOB DIR [NAME]  converts folders in DIR with both, in f32, f16, bf16 and q8_0
+    python convert.py store DIR OUT                     stores what `make` and `compare` left in DIR for the Rust test:
+                                                        small files, tensors without numbers, hashes of theirs
 
 LLAMA_CPP is a llama.cpp source tree (as in the llama-cpp-python 0.3.36 sdist), HOB the binary. Needs the packages
 transformers, torch, sentencepiece, safetensors and tokenizers. The names of pre-tokenizers of these made-up
@@ -12,12 +12,12 @@ vocabularies are given to both, since the converter knows real ones only, by a h
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+KINDS = ["f32", "f16", "bf16", "q8_0"]
 FAMILIES = {}
 
 
@@ -75,6 +75,10 @@ family("gpt-oss", "GptOssForCausalLM", "gpt-4o")(dict(
     SMALL, head_dim=16, intermediate_size=32, num_local_experts=2, num_experts_per_tok=2, sliding_window=64))
 family("gpt-oss-mxfp4", "GptOssForCausalLM", "gpt-4o")(dict(
     SMALL, head_dim=16, intermediate_size=32, num_local_experts=2, num_experts_per_tok=2, sliding_window=64))
+family("qwen3moe-stacked", "Qwen3MoeForCausalLM", "qwen2")(dict(
+    SMALL, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16))
+family("gemma3-vision", "Gemma3ForCausalLM", None, "spm")(dict(SMALL, head_dim=16, sliding_window=64))
+family("olmo3", "Olmo3ForCausalLM", "dbrx")(dict(SMALL, sliding_window=64))
 family("qwen3-fp8", "Qwen3ForCausalLM", "qwen2")(dict(SMALL, head_dim=16))
 
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -175,104 +179,156 @@ def spm(folder, rows):
     assert len(pieces) < rows
 
 
-def weights(model, name):
-    import torch
-    torch.manual_seed(1)
-    tensors = {}
-    for key, value in model.state_dict().items():
-        tensors[key] = (torch.randn(value.shape) * 0.02 + (1.0 if "norm" in key else 0.0)).to(torch.bfloat16)
-    return tensors
+def numbers(name, dtype, shape):
+    """A tensor's bytes from its name alone, so that the Rust test makes the same: a linear congruential generator whose
+    upper bits become finite numbers of moderate size."""
+    import numpy as np
+    seed = 0x811C9DC5
+    for byte in name.encode():
+        seed = (seed ^ byte) * 0x01000193 % 2**32
+    count = int(np.prod(shape, dtype=np.int64))
+    states = np.empty(count, dtype=np.uint32)
+    for i in range(count):
+        seed = (seed * 1664525 + 1013904223) % 2**32
+        states[i] = seed
+    if dtype == "F32":
+        return (states & 0x83FFFFFF | 0x3C000000).astype("<u4").tobytes()
+    if dtype in ("F16", "BF16"):
+        return (states >> 16 & 0x83FF | {"F16": 0x2C00, "BF16": 0x3C00}[dtype]).astype("<u2").tobytes()
+    return (states >> 24 & {"F8_E4M3": 0xBF, "U8": 0xFF}[dtype]).astype(np.uint8).tobytes()
+
+
+def save(tensors, path):
+    """A safetensors file of `name: (dtype, shape)`, in the order of names."""
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name in sorted(tensors):
+        dtype, shape = tensors[name]
+        content = numbers(name, dtype, shape)
+        header[name] = dict(dtype=dtype, shape=shape, data_offsets=[len(data), len(data) + len(content)])
+        data += content
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def pack_mxfp4(tensors):
     """gpt-oss as published: experts in MXFP4."""
-    import torch
     for key in [k for k in tensors if k.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
-        experts, cols, rows = tensors.pop(key).shape
-        tensors[key + "_blocks"] = torch.randint(0, 256, (experts, rows, cols // 32, 16), dtype=torch.uint8)
-        tensors[key + "_scales"] = torch.randint(110, 130, (experts, rows, cols // 32), dtype=torch.uint8)
+        experts, cols, rows = tensors.pop(key)[1]
+        tensors[key + "_blocks"] = ("U8", [experts, rows, cols // 32, 16])
+        tensors[key + "_scales"] = ("U8", [experts, rows, cols // 32])
     return tensors
 
 
 def pack_fp8(tensors):
     """Matrices in FP8 with a factor for each block, as DeepSeek publishes them."""
-    import torch
     for key in [k for k in tensors if k.endswith("_proj.weight")]:
-        rows, cols = tensors[key].shape
-        tensors[key] = (tensors[key].float() * 1000).to(torch.float8_e4m3fn)
-        tensors[key + "_scale_inv"] = torch.rand(-(-rows // 24), -(-cols // 40)) / 1000
+        rows, cols = tensors[key][1]
+        tensors[key] = ("F8_E4M3", [rows, cols])
+        tensors[key + "_scale_inv"] = ("F32", [-(-rows // 24), -(-cols // 20)])
     return tensors
 
 
 def unpack_experts(tensors, name):
     """Experts one by one, as published; transformers keeps them stacked."""
+    mixtral = name == "mixtral"
+    names = ["w1", "w3", "w2"] if mixtral else ["gate_proj", "up_proj", "down_proj"]
     for key in [k for k in tensors if k.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
-        stack = tensors.pop(key)
+        dtype, (experts, rows, cols) = tensors.pop(key)
         base = key.rsplit(".", 1)[0]
-        mixtral = name == "mixtral"
         if mixtral:
             base = base.replace("mlp.experts", "block_sparse_moe.experts")
-        for x, matrix in enumerate(stack):
-            if key.endswith("down_proj"):
-                tensors[f"{base}.{x}.{'w2' if mixtral else 'down_proj'}.weight"] = matrix.contiguous()
-            else:
-                gate, up = matrix.chunk(2, 0)
-                tensors[f"{base}.{x}.{'w1' if mixtral else 'gate_proj'}.weight"] = gate.contiguous()
-                tensors[f"{base}.{x}.{'w3' if mixtral else 'up_proj'}.weight"] = up.contiguous()
-    if name == "mixtral":
-        for key in [k for k in tensors if ".mlp.gate." in k]:
-            tensors[key.replace(".mlp.", ".block_sparse_moe.")] = tensors.pop(key)
+        down = key.endswith("down_proj")
+        for x in range(experts):
+            for proj in names[2:] if down else names[:2]:
+                tensors[f"{base}.{x}.{proj}.weight"] = (dtype, [rows if down else rows // 2, cols])
+    for key in [k for k in tensors if mixtral and ".mlp.gate." in k]:
+        tensors[key.replace(".mlp.", ".block_sparse_moe.")] = tensors.pop(key)
     return tensors
 
 
-def make(root):
+def checkpoint(name, cls, settings):
+    """Config and tensors of a family, the latter by transformers' own names and shapes."""
     import torch
     import transformers
-    from safetensors.torch import save_file
+    klass = getattr(transformers, cls)
+    with torch.device("meta"):
+        model = klass(klass.config_class(**settings))
+    dtype = {"gemma2": "F16", "olmo2": "F32"}.get(name, "BF16")
+    tensors = {k: (dtype, list(v.shape)) for k, v in model.state_dict().items()}
+    config = json.loads(model.config.to_json_string())
+    config["architectures"] = [cls]
+    if config["tie_word_embeddings"]:
+        tensors.pop("lm_head.weight", None)
+    if name == "gpt-oss-mxfp4":
+        tensors = pack_mxfp4(tensors)
+        config["quantization_config"] = dict(quant_method="mxfp4")
+    elif not name.startswith("gpt-oss") and not name.endswith("-stacked"):
+        tensors = unpack_experts(tensors, name)
+    if name == "qwen3-fp8":
+        tensors = pack_fp8(tensors)
+        config["quantization_config"] = dict(quant_method="fp8", weight_block_size=[24, 20])
+    if name == "qwen2":
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = ("F32", [4])
+    if name == "deepseek2":
+        for key in [k for k in tensors if k.startswith("model.layers.2.")]:
+            tensors[key.replace("layers.2", "layers.3")] = tensors[key]
+        tensors["model.layers.3.eh_proj.weight"] = (dtype, [32, 64])
+    if name == "gemma3-vision":
+        tensors = {k.replace("model.", "language_model.model.", 1): v for k, v in tensors.items()}
+        tensors["vision_tower.vision_model.post_layernorm.weight"] = (dtype, [32])
+        tensors["multi_modal_projector.mm_input_projection_weight"] = (dtype, [32, 32])
+        text = {k: v for k, v in config.items() if k not in ("architectures", "torch_dtype", "dtype")}
+        config = dict(architectures=["Gemma3ForConditionalGeneration"], model_type="gemma3", text_config=text,
+                      vision_config=dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2))
+    return config, tensors
+
+
+def make(root):
     for name, (cls, settings, pre, tokenizer) in FAMILIES.items():
-        torch.manual_seed(0)
         folder = root / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        klass = getattr(transformers, cls)
-        model = klass(klass.config_class(**settings))
-        tensors = weights(model, name)
-        if model.config.tie_word_embeddings:
-            tensors.pop("lm_head.weight", None)
-        if name == "gpt-oss-mxfp4":
-            tensors = pack_mxfp4(tensors)
-        elif not name.startswith("gpt-oss"):
-            tensors = unpack_experts(tensors, name)
-        config = json.loads(model.config.to_json_string())
-        config["architectures"] = [cls]
-        if name == "gpt-oss-mxfp4":
-            config["quantization_config"] = dict(quant_method="mxfp4")
-        if name == "qwen3-fp8":
-            tensors = pack_fp8(tensors)
-            config["quantization_config"] = dict(quant_method="fp8", weight_block_size=[24, 40])
+        config, tensors = checkpoint(name, cls, settings)
+        (folder / "config.json").write_text(json.dumps(config))
+        parts = 2 if name == "qwen3moe" else 1
+        place = {k: f"model-{1 + i % parts:05}-of-{parts:05}.safetensors" for i, k in enumerate(sorted(tensors))}
+        if parts == 1:
+            place = dict.fromkeys(place, "model.safetensors")
+        else:
+            (folder / "model.safetensors.index.json").write_text(json.dumps(dict(metadata={}, weight_map=place)))
+        for part in sorted(set(place.values())):
+            save({k: v for k, v in tensors.items() if place[k] == part}, folder / part)
+        lines = [f"{place[k]} {k} {tensors[k][0]} {tensors[k][1]}" for k in sorted(tensors)]
+        (folder / "tensors.txt").write_text("\n".join(lines) + "\n")
         if name == "qwen2":
-            tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
             (folder / "README.md").write_text(CARD)
             (folder / "generation_config.json").write_text(json.dumps(
                 dict(top_k=20, top_p=0.8, temperature=0.7, repetition_penalty=1.05)))
-        if name == "deepseek2":
-            for key in [k for k in tensors if k.startswith("model.layers.2.")]:
-                tensors[key.replace("layers.2", "layers.3")] = tensors[key].clone()
-            tensors["model.layers.3.eh_proj.weight"] = torch.zeros(32, 64, dtype=torch.bfloat16)
-        (folder / "config.json").write_text(json.dumps(config, indent=1))
-        tensors = {k: v.contiguous() for k, v in tensors.items()}
-        if name == "qwen3moe":
-            keys = sorted(tensors)
-            halves = {k: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, k in enumerate(keys)}
-            for part in sorted(set(halves.values())):
-                save_file({k: tensors[k] for k in keys if halves[k] == part}, folder / part)
-            (folder / "model.safetensors.index.json").write_text(json.dumps(dict(metadata={}, weight_map=halves)))
-        else:
-            save_file(tensors, folder / "model.safetensors", metadata=dict(format="pt"))
         if tokenizer == "spm":
             spm(folder, settings["vocab_size"])
         else:
             bpe(folder, pre)
+
+
+def store(root, out):
+    for folder in sorted(root / name for name in FAMILIES):
+        to = out / folder.name
+        shutil.rmtree(to, ignore_errors=True)
+        to.mkdir(parents=True)
+        for file in folder.iterdir():
+            if file.suffix not in (".gguf", ".safetensors"):
+                shutil.copy(file, to / file.name)
+        lines = []
+        for kind in KINDS:
+            theirs = folder / f"theirs-{kind}.gguf"
+            lines.append(f"file {kind} {hashlib.sha256(theirs.read_bytes()).hexdigest()}")
+        import gguf
+        reader = gguf.GGUFReader(folder / "theirs-f32.gguf")
+        lines += [f"key {key}" for key in reader.fields if not key.startswith("GGUF.")]
+        for t in reader.tensors:
+            digest = hashlib.sha256(t.data.tobytes()).hexdigest()
+            lines.append(f"tensor {t.name} {t.tensor_type.name} {[int(d) for d in t.shape]} {digest}")
+        (to / "expected.txt").write_text("\n".join(lines) + "\n")
 
 
 def convert(llama_cpp, folder, out, kind, pre):
@@ -287,7 +343,7 @@ def convert(llama_cpp, folder, out, kind, pre):
     args = [sys.executable, "-c", code, str(llama_cpp), pre or "", str(folder), "--outfile", str(out), "--outtype", kind]
     done = subprocess.run(args, capture_output=True, text=True)
     if done.returncode != 0:
-        raise SystemExit(f"{folder}: llama.cpp's converter failed:\n{done.stderr[-3000:]}")
+        raise RuntimeError(f"{folder}: llama.cpp's converter failed:\n{done.stderr[-3000:]}")
 
 
 def listing(path):
@@ -315,7 +371,7 @@ def compare(llama_cpp, hob, root, only):
         if only and folder.name not in only:
             continue
         pre = FAMILIES.get(folder.name, (None, None, None, None))[2]
-        for kind in ["f32", "f16", "bf16", "q8_0"]:
+        for kind in KINDS:
             theirs, ours = folder / f"theirs-{kind}.gguf", folder / f"ours-{kind}.gguf"
             if not theirs.is_file():
                 convert(llama_cpp, folder, theirs, kind, pre)
@@ -347,8 +403,8 @@ def main():
     verb, *rest = sys.argv[1:]
     if verb == "make":
         make(Path(rest[0]))
-    elif verb == "list":
-        print("\n".join(listing(rest[0])))
+    elif verb == "store":
+        store(Path(rest[0]), Path(rest[1]))
     elif verb == "compare":
         sys.exit(1 if compare(Path(rest[0]), rest[1], Path(rest[2]), rest[3:]) else 0)
     else:

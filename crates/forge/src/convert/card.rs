@@ -34,15 +34,20 @@ impl Card {
         }
         if let Some(item) = text.strip_prefix("- ") {
             // A list, unless its items are objects.
-            if let (Some((_, Entry::List(list))), false) = (self.0.last_mut(), item.contains(": ")) {
+            if let (Some((_, Entry::List(list))), false) = (self.0.last_mut(), item.contains(": "))
+            {
                 list.push(scalar(item));
             }
             return;
         }
-        let Some((key, value)) = line.split_once(':').filter(|_| !line.starts_with(' ')) else { return };
+        let Some((key, value)) = line.split_once(':').filter(|_| !line.starts_with(' ')) else {
+            return;
+        };
         let value = value.trim();
         let entry = match value.strip_prefix('[').and_then(|v| v.strip_suffix(']')) {
-            Some(list) => Entry::List(list.split(',').map(scalar).filter(|s| !s.is_empty()).collect()),
+            Some(list) => {
+                Entry::List(list.split(',').map(scalar).filter(|s| !s.is_empty()).collect())
+            }
             None if value.is_empty() => Entry::List(Vec::new()),
             None => Entry::Text(scalar(value)),
         };

@@ -45,7 +45,11 @@ pub enum ConvertError {
         fault: Fault,
     },
     /// Files and index disagree.
-    #[error("the index and the files disagree; missing: {}; not in the index: {}", list(missing), list(extra))]
+    #[error(
+        "the index and the files disagree; missing: {}; not in the index: {}",
+        list(missing),
+        list(extra)
+    )]
     Index {
         /// Tensors of the index that no file has.
         missing: Vec<String>,
@@ -211,7 +215,9 @@ pub enum Fault {
         bytes: u64,
     },
     /// A place outside the data, over another tensor or after a hole.
-    #[error("tensor '{tensor}' does not lie where the one before it ends, or beyond the file's end")]
+    #[error(
+        "tensor '{tensor}' does not lie where the one before it ends, or beyond the file's end"
+    )]
     Range {
         /// The tensor.
         tensor: String,

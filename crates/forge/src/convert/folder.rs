@@ -173,7 +173,8 @@ fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, ConvertError> {
     let file = File::open(path).map_err(ConvertError::io("open", path))?;
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that grows.
-    let read = file.take(most + 1).read_to_end(&mut bytes).map_err(ConvertError::io("read", path))?;
+    let read =
+        file.take(most + 1).read_to_end(&mut bytes).map_err(ConvertError::io("read", path))?;
     match read as u64 > most {
         true => Err(ConvertError::TooLong { path: path.to_owned(), bytes: read as u64, most }),
         false => Ok(Some(bytes)),

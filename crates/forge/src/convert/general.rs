@@ -49,7 +49,9 @@ pub(super) fn state(
     about.name = name.map(str::to_owned).or(about.name).or(Some(path));
     about.size = about.size.or_else(|| Some(parameters.label()).filter(|_| parameters.all > 0));
     about.state("general", meta);
-    for (key, of) in [("license", "license"), ("license_name", "license.name"), ("license_link", "license.link")] {
+    for (key, of) in
+        [("license", "license"), ("license_name", "license.name"), ("license_link", "license.link")]
+    {
         if let Some(text) = card.text(key).filter(|text| !text.is_empty()) {
             meta.insert(&format!("general.{of}"), text);
         }
@@ -96,9 +98,14 @@ fn sources(card: &Card, parameters: u64, meta: &mut MetaBuilder) {
             let hub = at_hub.iter().find_map(|start| id.strip_prefix(start));
             let hub = hub.filter(|rest| rest.matches('/').count() == 1);
             let about = hub.or((!link).then_some(id)).map(|id| About::of_id(id, parameters));
-            let about = about.map(|about| About { basename: None, finetune: None, size: None, ..about });
+            let about =
+                about.map(|about| About { basename: None, finetune: None, size: None, ..about });
             let known = about.as_ref().is_some_and(|about| about.organization.is_some());
-            let url = if link { Some(id.clone()) } else { known.then(|| format!("https://huggingface.co/{id}")) };
+            let url = if link {
+                Some(id.clone())
+            } else {
+                known.then(|| format!("https://huggingface.co/{id}"))
+            };
             about.unwrap_or_default().state(&format!("general.{kind}.{i}"), meta);
             if let Some(url) = url {
                 meta.insert(&format!("general.{kind}.{i}.repo_url"), url);
@@ -122,7 +129,8 @@ struct About {
 
 impl About {
     fn of_card(card: &Card) -> Self {
-        let of = |keys: &[&str]| keys.iter().find_map(|key| card.text(key)).filter(|t| !t.is_empty());
+        let of =
+            |keys: &[&str]| keys.iter().find_map(|key| card.text(key)).filter(|t| !t.is_empty());
         About {
             name: of(&["name", "model_name"]),
             author: of(&["author", "model_author", "model_creator"]),
@@ -140,7 +148,8 @@ impl About {
         if id.contains(' ') {
             return About { name: Some(title(id)), ..About::default() };
         }
-        let (owner, full) = id.split_once('/').map_or((None, id), |(owner, full)| (Some(owner), full));
+        let (owner, full) =
+            id.split_once('/').map_or((None, id), |(owner, full)| (Some(owner), full));
         let owner = owner.filter(|owner| !owner.starts_with('.'));
         let parts = parts(full, parameters);
         let join = |wanted: Part| {
@@ -154,7 +163,8 @@ impl About {
             }
             (!list.is_empty()).then(|| list.join("-"))
         };
-        let (size, finetune, version) = (join(Part::Size), join(Part::Finetune), join(Part::Version));
+        let (size, finetune, version) =
+            (join(Part::Size), join(Part::Finetune), join(Part::Version));
         let told = size.is_some() || finetune.is_some() || version.is_some();
         About {
             name: Some(title(full)),
@@ -390,10 +400,7 @@ mod tests {
             told("qwen1.5-moe-a2.7b-chat", 14_315_784_192),
             some(["Qwen1.5 Moe A2.7B Chat", "", "qwen1.5-moe", "chat", "", "A2.7B"])
         );
-        assert_eq!(
-            told("Qwen1.5-7B", 0),
-            some(["Qwen1.5 7B", "", "Qwen1.5", "", "", "7B"])
-        );
+        assert_eq!(told("Qwen1.5-7B", 0), some(["Qwen1.5 7B", "", "Qwen1.5", "", "", "7B"]));
         assert_eq!(
             told("bigscience/bloom-7b1-petals", 7_069_016_064),
             some(["Bloom 7B1 Petals", "Bigscience", "bloom", "petals", "", "7.1B"])

@@ -37,7 +37,8 @@ impl Conversion {
             }
             other => other,
         })?;
-        let file: File = file.into_inner().map_err(|e| ConvertError::io("write", &path)(e.into_error()))?;
+        let file: File =
+            file.into_inner().map_err(|e| ConvertError::io("write", &path)(e.into_error()))?;
         file.sync_all().map_err(ConvertError::io("sync", &path))?;
         target.publish()?;
         Ok(path)
@@ -129,7 +130,8 @@ impl Pieces<'_, '_> {
     ) -> Result<(), ConvertError> {
         writer.chunk(bytes)?;
         *self.bytes += bytes.len() as u64;
-        let progress = Progress { tensor: &self.tensor.name, tensors: self.tensors, bytes: *self.bytes };
+        let progress =
+            Progress { tensor: &self.tensor.name, tensors: self.tensors, bytes: *self.bytes };
         match watch(progress) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(QuantizeError::Stopped.into()),

@@ -127,7 +127,8 @@ impl Keys {
                 self.set("rope.scaling.original_context_length", trained as u32);
                 for (keys, name) in YARN {
                     let key = keys.iter().find(|key| self.rope.contains_key(**key));
-                    if let Some(value) = key.map(|key| self.rope_float(key)).transpose()?.flatten() {
+                    if let Some(value) = key.map(|key| self.rope_float(key)).transpose()?.flatten()
+                    {
                         self.set(name, value as f32);
                     }
                 }
@@ -242,8 +243,11 @@ impl Keys {
 
     /// A list of numbers of the rotary positions.
     pub fn rope_floats(&self, key: &str) -> Result<Option<Vec<f32>>, ConvertError> {
-        let Some(value) = self.rope.get(key).filter(|value| !value.is_null()) else { return Ok(None) };
-        let numbers = value.as_array().map(|list| list.iter().map(|x| x.as_f64().map(|x| x as f32)));
+        let Some(value) = self.rope.get(key).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        let numbers =
+            value.as_array().map(|list| list.iter().map(|x| x.as_f64().map(|x| x as f32)));
         let numbers = numbers.and_then(Iterator::collect);
         numbers.map(Some).ok_or_else(|| self.bad(key, &value.to_string(), "a list of numbers"))
     }

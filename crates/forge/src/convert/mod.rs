@@ -129,9 +129,8 @@ impl Conversion {
 
 /// The model's class; that of the text model where it is one of several.
 fn class(config: &folder::Object) -> Result<String, ConvertError> {
-    let of = |object: &folder::Object| {
-        Some(object.get("architectures")?.get(0)?.as_str()?.to_owned())
-    };
+    let of =
+        |object: &folder::Object| Some(object.get("architectures")?.get(0)?.as_str()?.to_owned());
     let text = config.get("text_config").and_then(Value::as_object);
     let (key, expected) = ("architectures".to_owned(), "a list with the model's class");
     text.and_then(of).or_else(|| of(config)).ok_or(ConvertError::NoKey { key, expected })

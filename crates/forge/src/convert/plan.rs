@@ -221,7 +221,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Keeps an expert until its layer has all of all matrices, then plans them in the table's order.
-    fn stack(&mut self, m: &Match<'_>, slabs: Vec<Slab>, dims: Vec<u64>) -> Result<(), ConvertError> {
+    fn stack(
+        &mut self,
+        m: &Match<'_>,
+        slabs: Vec<Slab>,
+        dims: Vec<u64>,
+    ) -> Result<(), ConvertError> {
         let (layer, expert) = (m.layer.unwrap_or(0), m.expert.unwrap_or(0));
         if expert >= self.experts {
             return Err(shape(m.tensor, &format!("to be of an expert below {}", self.experts)));
@@ -266,7 +271,8 @@ impl<'a> Planner<'a> {
     fn check_whole(&self) -> Result<(), ConvertError> {
         let mut missing: Vec<String> = Vec::new();
         for lists in self.family.parts {
-            let of_layer = lists.iter().flat_map(|list| list.iter()).any(|r| r.from.contains("{b}"));
+            let of_layer =
+                lists.iter().flat_map(|list| list.iter()).any(|r| r.from.contains("{b}"));
             for layer in 0..if of_layer { self.layers } else { 1 } {
                 let lacks = lists.iter().map(|list| self.lacks(list, layer));
                 missing.extend(lacks.min_by_key(Vec::len).unwrap_or_default());
@@ -299,17 +305,19 @@ impl<'a> Planner<'a> {
         }
         let names = ["_scale_inv", "_scale"].map(|end| format!("{}{end}", tensor.name));
         let place = names.iter().find_map(|name| self.places.get(name.as_str()));
-        let Some((place, (_, scales))) = place.and_then(|p| Some((*p, self.folder.get(*p)?))) else {
+        let Some((place, (_, scales))) = place.and_then(|p| Some((*p, self.folder.get(*p)?)))
+        else {
             return Err(ConvertError::Missing { count: 1, names: names[..1].to_vec() });
         };
         let cols = tensor.shape.last().copied().unwrap_or(1);
         let rows: u64 = tensor.shape.iter().rev().skip(1).product();
-        let (block, expected) = match (scales.shape.iter().product::<u64>(), self.keys.scale_block()) {
-            (1, _) => ((rows, cols), scales.shape.clone()),
-            (_, Some((r, c))) => ((r, c), vec![rows.div_ceil(r), cols.div_ceil(c)]),
-            (n, None) if n == rows => ((1, cols), scales.shape.clone()),
-            (_, None) => ((1, cols), vec![rows, 1]),
-        };
+        let (block, expected) =
+            match (scales.shape.iter().product::<u64>(), self.keys.scale_block()) {
+                (1, _) => ((rows, cols), scales.shape.clone()),
+                (_, Some((r, c))) => ((r, c), vec![rows.div_ceil(r), cols.div_ceil(c)]),
+                (n, None) if n == rows => ((1, cols), scales.shape.clone()),
+                (_, None) => ((1, cols), vec![rows, 1]),
+            };
         if scales.shape != expected {
             return Err(shape(scales, &format!("{expected:?}")));
         }

@@ -163,8 +163,7 @@ pub(super) fn read_header(input: &mut impl Read, length: u64) -> Result<Vec<Tens
     }
     let mut text = vec![0; header as usize];
     input.read_exact(&mut text).map_err(Trouble::Io)?;
-    let Entries(entries) =
-        serde_json::from_slice(&text).map_err(|e| Fault::Json(e.to_string()))?;
+    let Entries(entries) = serde_json::from_slice(&text).map_err(|e| Fault::Json(e.to_string()))?;
     Ok(place(entries, prefix.len() as u64 + header, after - header)?)
 }
 
@@ -206,13 +205,17 @@ impl Entry {
     fn check(self, name: String, start: u64, length: u64) -> Result<Tensor, Fault> {
         let [from, to] = self.data_offsets;
         let Some((dtype, bits)) = Dtype::named(&self.dtype) else {
-            return Err(Fault::Dtype { tensor: name, found: self.dtype.chars().take(32).collect() });
+            return Err(Fault::Dtype {
+                tensor: name,
+                found: self.dtype.chars().take(32).collect(),
+            });
         };
         if from > to || to > length {
             return Err(Fault::Range { tensor: name });
         }
         let product = self.shape.iter().try_fold(bits, |n, d| n.checked_mul(*d));
-        if self.shape.len() > MAX_DIMS || product.is_none_or(|n| n != (to - from).saturating_mul(8)) {
+        if self.shape.len() > MAX_DIMS || product.is_none_or(|n| n != (to - from).saturating_mul(8))
+        {
             return Err(Fault::Shape { tensor: name, shape: self.shape, bytes: to - from });
         }
         let (shape, dtype_name) = (self.shape, self.dtype);
@@ -251,5 +254,113 @@ impl<'de> Visitor<'de> for EntriesVisitor {
             entries.push((name, map.next_value()?));
         }
         Ok(Entries(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: usize) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; data]].concat()
+    }
+
+    fn read(file: &[u8]) -> Result<Vec<Tensor>, Fault> {
+        match read_header(&mut &file[..], file.len() as u64) {
+            Ok(tensors) => Ok(tensors),
+            Err(Trouble::Fault(fault)) => Err(fault),
+            Err(Trouble::Io(e)) => panic!("{e}"),
+        }
+    }
+
+    const GOOD: &str = r#"{"__metadata__":{"format":"pt"},
+        "b":{"dtype":"BF16","shape":[2,3],"data_offsets":[8,20]},
+        "a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+        "c":{"dtype":"I64","shape":[],"data_offsets":[20,28]}}"#;
+
+    #[test]
+    fn tensors_come_by_name_with_their_places() {
+        let tensors = read(&file(GOOD, 28)).unwrap();
+        let start = 8 + GOOD.len() as u64;
+        let told: Vec<_> =
+            tensors.iter().map(|t| (t.name.as_str(), t.dtype, t.start - start, t.bytes)).collect();
+        let expected =
+            [("a", Dtype::F32, 0, 8), ("b", Dtype::BF16, 8, 12), ("c", Dtype::Other, 20, 8)];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let whole = file(GOOD, 28);
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn any_byte_of_the_header_may_be_anything() {
+        let whole = file(GOOD, 28);
+        for at in 0..8 + GOOD.len() {
+            for byte in [0, b'9', b'"', b'}', 0xff] {
+                let mut file = whole.clone();
+                file[at] = byte;
+                // Refused, or a header whose tensors lie in the file.
+                for t in read(&file).unwrap_or_default() {
+                    assert!(t.start + t.bytes <= file.len() as u64, "{at} {byte}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_overlap_nowhere_and_leave_no_hole() {
+        let two = |first: &str, second: &str, data| {
+            let entry = |at: &str| format!(r#"{{"dtype":"U8","shape":[4],"data_offsets":{at}}}"#);
+            read(&file(&format!(r#"{{"a":{},"b":{}}}"#, entry(first), entry(second)), data))
+        };
+        assert!(two("[0,4]", "[4,8]", 8).is_ok());
+        assert!(matches!(two("[0,4]", "[2,6]", 6), Err(Fault::Range { tensor }) if tensor == "b"));
+        assert!(matches!(two("[0,4]", "[0,4]", 4), Err(Fault::Range { .. })));
+        assert!(matches!(two("[0,4]", "[5,9]", 9), Err(Fault::Range { .. })));
+        assert!(matches!(two("[0,4]", "[4,8]", 7), Err(Fault::Range { .. })));
+        assert!(matches!(
+            two("[0,4]", "[4,8]", 9),
+            Err(Fault::DataLength { found: 9, expected: 8 })
+        ));
+        assert!(matches!(two("[4,0]", "[4,8]", 8), Err(Fault::Range { .. })));
+        let huge = "[0,18446744073709551615]";
+        assert!(matches!(two(huge, "[4,8]", 8), Err(Fault::Range { .. })));
+    }
+
+    #[test]
+    fn shapes_and_types_are_checked_before_anything_is_allocated() {
+        let one = |dtype: &str, shape: &str| {
+            let entry =
+                format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,8]}}}}"#);
+            read(&file(&entry, 8))
+        };
+        assert!(one("F32", "[2]").is_ok());
+        assert!(one("F4", "[16]").is_ok());
+        for shape in ["[3]", "[]", "[0]", "[4611686018427387904,4,2]", "[1,1,1,1,1,1,1,1,2]"] {
+            assert!(matches!(one("F32", shape), Err(Fault::Shape { .. })), "{shape}");
+        }
+        assert!(matches!(one("F32", "[-2]"), Err(Fault::Json(_))));
+        assert!(matches!(one("Q4", "[2]"), Err(Fault::Dtype { .. })));
+    }
+
+    #[test]
+    fn lengths_beyond_the_file_and_other_json_are_refused() {
+        for length in [u64::MAX, 1 << 40, MAX_HEADER_BYTES + 1, 100] {
+            let file = [&length.to_le_bytes()[..], b"{}"].concat();
+            assert!(
+                matches!(read(&file), Err(Fault::HeaderLength { found, .. }) if found == length)
+            );
+        }
+        for header in ["[]", "1", "{", "{\"a\":1}", "{\"a\":{}}", &"[".repeat(10_000)] {
+            assert!(matches!(read(&file(header, 0)), Err(Fault::Json(_))), "{header:.20}");
+        }
+        assert!(read(&file("{}", 0)).is_ok());
+        let twice = r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#;
+        assert!(matches!(read(&file(twice, 0)), Err(Fault::Twice { .. })));
     }
 }

@@ -44,12 +44,11 @@ impl Planner<'_> {
                 Some((0, rows, order, vec![rows, even(cols)?]))
             }),
             How::AlternateColumns(from) => part.columns(from),
-            How::LatentKeys => self.latent(&part, |plain, _, rank| {
-                (0, plain, Order::Turned, vec![plain, rank])
-            }),
-            How::LatentValues => self.latent(&part, |plain, value, rank| {
-                (plain, value, Order::Same, vec![rank, value])
-            }),
+            How::LatentKeys => {
+                self.latent(&part, |plain, _, rank| (0, plain, Order::Turned, vec![plain, rank]))
+            }
+            How::LatentValues => self
+                .latent(&part, |plain, value, rank| (plain, value, Order::Same, vec![rank, value])),
             How::Vocabulary => part.cut(self.vocabulary),
             _ => part.cut(None),
         }

@@ -33,22 +33,46 @@ const NORMS: &[Rule] = &[
 const ROUTER: &[Rule] = &[
     rule("model.layers.{b}.mlp.router", "ffn_gate_inp"),
     rule("model.layers.{b}.mlp.experts.down_proj_bias", "ffn_down_exps.bias"),
-    with("model.layers.{b}.mlp.experts.gate_up_proj_bias", "ffn_gate_exps.bias", How::AlternateColumns(0)),
-    with("model.layers.{b}.mlp.experts.gate_up_proj_bias", "ffn_up_exps.bias", How::AlternateColumns(1)),
+    with(
+        "model.layers.{b}.mlp.experts.gate_up_proj_bias",
+        "ffn_gate_exps.bias",
+        How::AlternateColumns(0),
+    ),
+    with(
+        "model.layers.{b}.mlp.experts.gate_up_proj_bias",
+        "ffn_up_exps.bias",
+        How::AlternateColumns(1),
+    ),
 ];
 
 const MXFP4: &[Rule] = &[
     with("model.layers.{b}.mlp.experts.down_proj_blocks", "ffn_down_exps.weight", How::Mx),
     with("model.layers.{b}.mlp.experts.down_proj_scales", "", How::Drop),
-    with("model.layers.{b}.mlp.experts.gate_up_proj_blocks", "ffn_gate_exps.weight", How::MxAlternate(0)),
-    with("model.layers.{b}.mlp.experts.gate_up_proj_blocks", "ffn_up_exps.weight", How::MxAlternate(1)),
+    with(
+        "model.layers.{b}.mlp.experts.gate_up_proj_blocks",
+        "ffn_gate_exps.weight",
+        How::MxAlternate(0),
+    ),
+    with(
+        "model.layers.{b}.mlp.experts.gate_up_proj_blocks",
+        "ffn_up_exps.weight",
+        How::MxAlternate(1),
+    ),
     with("model.layers.{b}.mlp.experts.gate_up_proj_scales", "", How::Drop),
 ];
 
 const FLOATS: &[Rule] = &[
     with("model.layers.{b}.mlp.experts.down_proj", "ffn_down_exps.weight", How::Turned),
-    with("model.layers.{b}.mlp.experts.gate_up_proj", "ffn_gate_exps.weight", How::TurnedAlternate(0)),
-    with("model.layers.{b}.mlp.experts.gate_up_proj", "ffn_up_exps.weight", How::TurnedAlternate(1)),
+    with(
+        "model.layers.{b}.mlp.experts.gate_up_proj",
+        "ffn_gate_exps.weight",
+        How::TurnedAlternate(0),
+    ),
+    with(
+        "model.layers.{b}.mlp.experts.gate_up_proj",
+        "ffn_up_exps.weight",
+        How::TurnedAlternate(1),
+    ),
 ];
 
 fn keys(k: &mut Keys) -> Result<(), ConvertError> {

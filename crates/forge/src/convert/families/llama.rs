@@ -39,9 +39,7 @@ pub(super) fn keys(k: &mut Keys) -> Result<(), ConvertError> {
 }
 
 /// By what Llama 3 divides each frequency: one for short waves, the factor for long ones, and a smooth way between.
-pub(super) fn rope_factors(
-    k: &mut Keys,
-) -> Result<Vec<(&'static str, Vec<f32>)>, ConvertError> {
+pub(super) fn rope_factors(k: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>, ConvertError> {
     if !k.rope_type().eq_ignore_ascii_case("llama3") {
         return Ok(Vec::new());
     }

@@ -202,13 +202,34 @@ const EXPERTS: &[Rule] = &[
 
 /// Names that carry weights of another part than the language model, as the ecosystem's converter tells them.
 const OTHER_PARTS: &[&str] = &[
-    "visual.", "vision.", "vision_", "audio.", "audio_", "talker.", "token2wav.", "code2wav.", "projector.",
-    "pre_mm_projector_norm", "image_newline", "view_seperator", "patch_embed", "patch_merger.", "patch_merge_mlp.",
+    "visual.",
+    "vision.",
+    "vision_",
+    "audio.",
+    "audio_",
+    "talker.",
+    "token2wav.",
+    "code2wav.",
+    "projector.",
+    "pre_mm_projector_norm",
+    "image_newline",
+    "view_seperator",
+    "patch_embed",
+    "patch_merger.",
+    "patch_merge_mlp.",
     "model.connector.",
 ];
 /// Likewise at the beginning.
 const OTHER_PARTS_FIRST: &[&str] = &[
-    "mlp", "vit.", "vpm.", "siglip2.", "conformer.", "merger.", "resampler.", "sound_encoder.", "sound_projection.",
+    "mlp",
+    "vit.",
+    "vpm.",
+    "siglip2.",
+    "conformer.",
+    "merger.",
+    "resampler.",
+    "sound_encoder.",
+    "sound_projection.",
     "speech_embeddings.",
 ];
 /// Buffers that some checkpoints carry and nobody reads.

@@ -1,14 +1,23 @@
 //! Qwen 2 and 3 with experts, one by one as published or stacked as newer tools save them.
 
 use super::qwen::{QWEN2, QWEN3};
-use super::{ATTENTION, DENSE, ENDS, EXPERTS, Family, HEAD_NORMS, How, Kind, NORMS, Rule, rule, with};
+use super::{
+    ATTENTION, DENSE, ENDS, EXPERTS, Family, HEAD_NORMS, How, Kind, NORMS, Rule, rule, with,
+};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::Keys;
 
 pub(super) const QWEN2MOE: Family = Family {
     arch: "qwen2moe",
     classes: &["Qwen2MoeForCausalLM"],
-    parts: &[&[ENDS], &[NORMS], &[ATTENTION], &[ROUTER, DENSE], &[EXPERTS, STACKED, DENSE], &[SHARED, DENSE]],
+    parts: &[
+        &[ENDS],
+        &[NORMS],
+        &[ATTENTION],
+        &[ROUTER, DENSE],
+        &[EXPERTS, STACKED, DENSE],
+        &[SHARED, DENSE],
+    ],
     keys,
     tokenizers: &[Kind::Bpe],
     ..QWEN2
@@ -18,7 +27,14 @@ pub(super) const QWEN3MOE: Family = Family {
     arch: "qwen3moe",
     classes: &["Qwen3MoeForCausalLM"],
     defaults: QWEN2.defaults,
-    parts: &[&[ENDS], &[NORMS], &[ATTENTION], &[HEAD_NORMS], &[ROUTER, DENSE], &[EXPERTS, STACKED, DENSE]],
+    parts: &[
+        &[ENDS],
+        &[NORMS],
+        &[ATTENTION],
+        &[HEAD_NORMS],
+        &[ROUTER, DENSE],
+        &[EXPERTS, STACKED, DENSE],
+    ],
     keys,
     tokenizers: &[Kind::Bpe],
     ..QWEN3

@@ -85,7 +85,11 @@ impl Bpe {
         let mut out = Tokens::default();
         for text in self.tokens.values() {
             let kind = match text.as_bytes() {
-                [b'<', b'0', b'x', a, b, b'>'] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => BYTE,
+                [b'<', b'0', b'x', a, b, b'>']
+                    if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() =>
+                {
+                    BYTE
+                }
                 _ if self.named.contains(text) => CONTROL,
                 _ => NORMAL,
             };
@@ -110,7 +114,9 @@ impl Bpe {
 /// Whether a `tokenizer.json` has a vocabulary that was SentencePiece.
 pub(super) fn was_sentence_piece(tokenizer: &Object) -> bool {
     let model = tokenizer.get("model").unwrap_or(&Value::Null);
-    let kind = |value: Option<&Value>| value.and_then(|v| v.get("type")?.as_str()).unwrap_or_default().to_owned();
+    let kind = |value: Option<&Value>| {
+        value.and_then(|v| v.get("type")?.as_str()).unwrap_or_default().to_owned()
+    };
     kind(Some(model)) == "BPE"
         && model.get("byte_fallback").and_then(Value::as_bool) == Some(true)
         && kind(tokenizer.get("decoder")) == "Sequence"

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use self::bpe::Bpe;
 use self::special::Special;
+use self::spm::Piece;
 use super::error::ConvertError;
 use super::families::{self, Family, Kind};
 use super::folder::{Folder, Object};
@@ -62,7 +63,7 @@ impl Vocab {
             let why = format!("config.json wants more than {MAX_TOKENS} tokens");
             return Err(ConvertError::Tokenizer(why));
         }
-        let json = json(folder)?;
+        let json = folder.json("tokenizer.json")?;
         let files = Files { folder, family, rows, pre, json: json.as_ref() };
         let mut meta = MetaBuilder::new();
         files.before(&mut meta)?;
@@ -87,8 +88,8 @@ impl Files<'_> {
         for kind in self.family.tokenizers {
             match kind {
                 Kind::SentencePiece => {
-                    if let Some(bytes) = self.folder.tokenizer("tokenizer.model")? {
-                        return self.sentence_piece(&bytes, meta);
+                    if let Some(pieces) = self.pieces()? {
+                        return self.sentence_piece(pieces, meta);
                     }
                 }
                 Kind::LlamaJson => {
@@ -133,11 +134,23 @@ impl Files<'_> {
         Ok(count)
     }
 
+    /// The pieces of `tokenizer.model`. Llama 3 has another file of that name, beside a `tokenizer.json`.
+    fn pieces(&self) -> Result<Option<Vec<Piece>>, ConvertError> {
+        let Some(bytes) = self.folder.tokenizer("tokenizer.model")? else { return Ok(None) };
+        let pieces = spm::pieces(&bytes).filter(|pieces| pieces.len() <= MAX_TOKENS as usize);
+        if pieces.is_none() && self.json.is_none() {
+            let why = "tokenizer.model is no SentencePiece model".to_owned();
+            return Err(ConvertError::Tokenizer(why));
+        }
+        Ok(pieces)
+    }
+
     /// A SentencePiece model, and what other files add to it.
-    fn sentence_piece(&self, bytes: &[u8], meta: &mut MetaBuilder) -> Result<u64, ConvertError> {
-        let pieces = spm::pieces(bytes).filter(|pieces| pieces.len() <= MAX_TOKENS as usize);
-        let why = || "tokenizer.model is no SentencePiece model".to_owned();
-        let pieces = pieces.ok_or_else(|| ConvertError::Tokenizer(why()))?;
+    fn sentence_piece(
+        &self,
+        pieces: Vec<Piece>,
+        meta: &mut MetaBuilder,
+    ) -> Result<u64, ConvertError> {
         let size = self.rows.map_or(pieces.len(), |rows| rows as usize);
         let mut tokens = Tokens {
             texts: (0..size).map(|i| format!("[PAD{i}]")).collect(),
@@ -246,12 +259,12 @@ const CODE_LLAMA: u32 = 32016;
 /// Rows of the small Granites' embedding (and of SmolLM's): no begin-of-text is added.
 const GRANITE: u32 = 49152;
 /// Special tokens of GLM-4 by their texts.
-const GLM: &[(&str, &str)] =
-    &[("eos", "<|endoftext|>"), ("eot", "<|user|>"), ("unk", "<|endoftext|>"), ("bos", "<|endoftext|>")];
-
-fn json(folder: &Folder) -> Result<Option<Object>, ConvertError> {
-    folder.json("tokenizer.json")
-}
+const GLM: &[(&str, &str)] = &[
+    ("eos", "<|endoftext|>"),
+    ("eot", "<|user|>"),
+    ("unk", "<|endoftext|>"),
+    ("bos", "<|endoftext|>"),
+];
 
 /// Whether a text looks like that of a control token, which some files do not mark.
 fn looks_special(text: &str) -> bool {

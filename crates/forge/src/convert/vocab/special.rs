@@ -42,7 +42,11 @@ pub(super) struct Special {
 
 impl Special {
     /// Looks through a folder's files. `tokens`: size of a vocabulary that bounds the ids.
-    pub fn read(folder: &Folder, tokenizer: Option<&Object>, tokens: Option<u32>) -> Result<Self, ConvertError> {
+    pub fn read(
+        folder: &Folder,
+        tokenizer: Option<&Object>,
+        tokens: Option<u32>,
+    ) -> Result<Self, ConvertError> {
         let mut out = Special { tokens, ..Special::default() };
         let mut config = folder.json("tokenizer_config.json")?;
         let mut kinds: Vec<&str> = ASKED.to_vec();
@@ -63,8 +67,11 @@ impl Special {
             let text = config.get("text_config").and_then(Value::as_object);
             for kind in kinds {
                 let key = format!("{kind}_token_id");
-                let found = config.get(&key).filter(|id| !id.is_null()).or(text.and_then(|t| t.get(&key)));
-                if let Some(id) = found.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()) {
+                let found =
+                    config.get(&key).filter(|id| !id.is_null()).or(text.and_then(|t| t.get(&key)));
+                if let Some(id) =
+                    found.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
+                {
                     out.set(kind, id);
                 }
             }
@@ -80,7 +87,7 @@ impl Special {
         }
     }
 
-    /// Sets an id whatever was found. `None` is no id.
+    /// States all of it.
     pub fn states(&mut self, meta: &mut MetaBuilder) {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
         if !self.merges.is_empty() {
@@ -115,8 +122,11 @@ impl Special {
             {
                 self.adds.push((kind, add));
             }
-            let Some(text) = config.get(&format!("{kind}_token")).and_then(content) else { continue };
-            let has_text = |token: &&Value| token.get("content").and_then(Value::as_str) == Some(text);
+            let Some(text) = config.get(&format!("{kind}_token")).and_then(content) else {
+                continue;
+            };
+            let has_text =
+                |token: &&Value| token.get("content").and_then(Value::as_str) == Some(text);
             let token = added.and_then(|added| added.iter().find(has_text));
             let id = token.and_then(|token| token.get("id")?.as_u64());
             if let Some(id) = id.and_then(|id| u32::try_from(id).ok()) {
@@ -167,7 +177,8 @@ impl Special {
 
     /// A template of tokens around one text. Its first and last tokens tell whether begin and end are added.
     fn processing(&mut self, part: &Value, names: &mut Names<'_>, kinds: &mut Vec<&str>) {
-        let list = |key: &str| part.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let list =
+            |key: &str| part.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let special = |item: Option<&Value>| {
             item.and_then(|item| item.get("SpecialToken")?.get("id")?.as_str()).map(str::to_owned)
         };

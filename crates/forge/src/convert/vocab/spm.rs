@@ -103,7 +103,8 @@ mod tests {
 
     /// Two pieces and a field of another kind.
     const MODEL: &[u8] = &[
-        0x0a, 0x0b, 0x0a, 2, b'<', b's', 0x15, 0, 0, 0, 0x40, 0x18, 3, // "<s>"-like, 2.0, control
+        0x0a, 0x0b, 0x0a, 2, b'<', b's', 0x15, 0, 0, 0, 0x40, 0x18,
+        3, // "<s>"-like, 2.0, control
         0x0a, 0x03, 0x0a, 1, b'a', // "a"
         0x10, 0x96, 1, // field 2 = 150
     ];

@@ -1,0 +1,371 @@
+//! Conversions of tiny checkpoints of every family, held against llama.cpp's converter: its files' hashes are stored
+//! (see convert.py), the checkpoints' numbers are made here from their names. And what must be refused.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use hob_forge::convert::{Conversion, ConvertError, Fault, Options};
+use hob_forge::quantize::Writing;
+use hob_gguf::Gguf;
+use hob_quant::GgmlType;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+const KINDS: [(&str, GgmlType); 4] = [
+    ("f32", GgmlType::F32),
+    ("f16", GgmlType::F16),
+    ("bf16", GgmlType::BF16),
+    ("q8_0", GgmlType::Q8_0),
+];
+
+/// A tensor of a checkpoint: its file, name, type and shape.
+#[derive(Clone)]
+struct Line {
+    file: String,
+    name: String,
+    dtype: String,
+    shape: Vec<u64>,
+}
+
+fn stored() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/convert")
+}
+
+/// The bytes that convert.py gives a tensor of this name.
+fn numbers(line: &Line) -> Vec<u8> {
+    let step = |seed: u32, byte: u8| (seed ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let mut seed = line.name.bytes().fold(0x811c_9dc5u32, step);
+    let count: u64 = line.shape.iter().product();
+    let states = (0..count).map(|_| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        seed
+    });
+    match line.dtype.as_str() {
+        "F32" => states.flat_map(|s| (s & 0x83ff_ffff | 0x3c00_0000).to_le_bytes()).collect(),
+        "F16" => states.flat_map(|s| ((s >> 16) as u16 & 0x83ff | 0x2c00).to_le_bytes()).collect(),
+        "BF16" => states.flat_map(|s| ((s >> 16) as u16 & 0x83ff | 0x3c00).to_le_bytes()).collect(),
+        "F8_E4M3" => states.map(|s| (s >> 24) as u8 & 0xbf).collect(),
+        "U8" => states.map(|s| (s >> 24) as u8).collect(),
+        other => panic!("{other}"),
+    }
+}
+
+fn lines(family: &str) -> Vec<Line> {
+    let text = fs::read_to_string(stored().join(family).join("tensors.txt")).unwrap();
+    let line = |line: &str| {
+        let mut parts = line.splitn(4, ' ').map(str::to_owned);
+        let mut next = || parts.next().unwrap();
+        let (file, name, dtype) = (next(), next(), next());
+        Line { file, name, dtype, shape: serde_json::from_str(&next()).unwrap() }
+    };
+    text.lines().map(line).collect()
+}
+
+/// A safetensors file of these tensors.
+fn safetensors(lines: &[&Line]) -> Vec<u8> {
+    let (mut header, mut data) = (Map::new(), Vec::new());
+    for line in lines {
+        let start = data.len();
+        data.extend(numbers(line));
+        let offsets = [start, data.len()];
+        let entry = json!({"dtype": line.dtype, "shape": line.shape, "data_offsets": offsets});
+        header.insert(line.name.clone(), entry);
+    }
+    file(&Value::Object(header).to_string(), &data)
+}
+
+fn file(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+/// A family's folder, with its tensors changed by `change`.
+fn folder(family: &str, change: impl Fn(&mut Vec<Line>)) -> (TempDir, PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    // The folder's name becomes the model's.
+    let folder = temp.path().join(family);
+    fs::create_dir(&folder).unwrap();
+    for entry in fs::read_dir(stored().join(family)).unwrap().flatten() {
+        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    let mut lines = lines(family);
+    change(&mut lines);
+    let mut files: Vec<&String> = lines.iter().map(|line| &line.file).collect();
+    files.dedup();
+    for name in files {
+        let of_file: Vec<&Line> = lines.iter().filter(|line| line.file == *name).collect();
+        fs::write(folder.join(name), safetensors(&of_file)).unwrap();
+    }
+    (temp, folder)
+}
+
+fn options(ty: GgmlType) -> Options {
+    Options { ty: Some(ty), ..Options::default() }
+}
+
+fn plan(folder: &Path) -> Result<Conversion, ConvertError> {
+    Conversion::plan(folder, &options(GgmlType::F32))
+}
+
+fn convert(folder: &Path, ty: GgmlType) -> PathBuf {
+    let path = folder.join(format!("out-{ty}.gguf"));
+    let writing = Writing { path: path.clone(), replace: false, threads: 1 };
+    let conversion = Conversion::plan(folder, &options(ty)).unwrap();
+    conversion.write(&writing, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), conversion.file_bytes().unwrap());
+    path
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a file holds, in the words of the stored listings.
+fn listing(path: &Path) -> Vec<String> {
+    let gguf = Gguf::open(path).unwrap();
+    let keys = gguf.meta().iter().map(|(key, _)| format!("key {key}"));
+    let tensor = |t: &hob_gguf::TensorInfo| {
+        let bytes = gguf.tensor_bytes(t);
+        format!("tensor {} {} {:?} {}", t.name, t.ty, t.dims, hash(bytes))
+    };
+    keys.chain(gguf.tensors().iter().map(tensor)).collect()
+}
+
+#[test]
+fn every_family_is_converted_byte_for_byte() {
+    let mut families: Vec<String> = fs::read_dir(stored())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    families.sort();
+    assert_eq!(families.len(), 22, "{families:?}");
+    for family in families {
+        let expected = fs::read_to_string(stored().join(&family).join("expected.txt")).unwrap();
+        let (_temp, folder) = folder(&family, |_| {});
+        let parts = expected.lines().partition::<Vec<&str>, _>(|line| line.starts_with("file "));
+        let (files, rest) = parts;
+        assert_eq!(listing(&convert(&folder, GgmlType::F32)), rest, "{family}");
+        for (name, ty) in KINDS {
+            let path = folder.join(format!("out-{ty}.gguf"));
+            let path = if path.is_file() { path } else { convert(&folder, ty) };
+            let found = format!("file {name} {}", hash(&fs::read(path).unwrap()));
+            assert!(files.contains(&found.as_str()), "{family}: {found}, expected {files:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_is_counted() {
+    let (_temp, deepseek) = folder("deepseek2", |_| {});
+    let skipped = plan(&deepseek).unwrap().skipped;
+    assert_eq!(
+        skipped.prediction,
+        lines("deepseek2").iter().filter(|l| l.name.contains("layers.3.")).count()
+    );
+    assert_eq!(skipped.other_parts, 0);
+    let (_temp, gemma) = folder("gemma3-vision", |_| {});
+    assert_eq!(plan(&gemma).unwrap().skipped.other_parts, 2);
+}
+
+#[test]
+fn strange_and_missing_tensors_are_named() {
+    let (_temp, strange) = folder("qwen3", |lines| {
+        lines
+            .iter_mut()
+            .filter(|l| l.name.ends_with("1.mlp.up_proj.weight"))
+            .for_each(|l| l.name += "_x");
+    });
+    let error = plan(&strange).unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "1 tensors are unknown in a qwen3 model: model.layers.1.mlp.up_proj.weight_x"
+        ),
+        "{error}"
+    );
+
+    let (_temp, lacking) =
+        folder("qwen3", |lines| lines.retain(|l| !l.name.contains("1.mlp.up_proj")));
+    let error = plan(&lacking).unwrap_err().to_string();
+    assert_eq!(error, "1 tensors are missing: model.layers.1.mlp.up_proj");
+
+    let (_temp, lacking) = folder("mixtral", |lines| {
+        lines.retain(|l| !l.name.contains("1.block_sparse_moe.experts.3.w2"))
+    });
+    let error = plan(&lacking).unwrap_err().to_string();
+    assert!(error.contains("expert 3 of blk.1.ffn_down_exps"), "{error}");
+
+    let (_temp, lacking) = folder("gpt-oss-mxfp4", |lines| {
+        lines.retain(|l| !l.name.contains("0.mlp.experts.down_proj_scales"))
+    });
+    let error = plan(&lacking).unwrap_err().to_string();
+    assert_eq!(error, "1 tensors are missing: model.layers.0.mlp.experts.down_proj_scales");
+
+    let (_temp, lacking) = folder("qwen3-fp8", |lines| {
+        lines.retain(|l| !l.name.contains("0.mlp.up_proj.weight_scale_inv"))
+    });
+    let error = plan(&lacking).unwrap_err().to_string();
+    assert_eq!(error, "1 tensors are missing: model.layers.0.mlp.up_proj.weight_scale_inv");
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let cases: [(&str, &str, &[u64]); 7] = [
+        ("llama", "0.self_attn.q_proj.weight", &[30, 32]),
+        ("llama", "0.self_attn.q_proj.weight", &[32, 0]),
+        ("mixtral", "0.block_sparse_moe.experts.1.w1.weight", &[24, 32]),
+        ("deepseek2", "0.self_attn.kv_b_proj.weight", &[60, 16]),
+        ("gpt-oss-mxfp4", "0.mlp.experts.down_proj_blocks", &[2, 32, 1, 8]),
+        ("gpt-oss-mxfp4", "0.mlp.experts.down_proj_scales", &[2, 16, 1]),
+        ("qwen3-fp8", "0.mlp.up_proj.weight_scale_inv", &[1, 2]),
+    ];
+    for (family, name, shape) in cases {
+        let (_temp, folder) = folder(family, |lines| {
+            lines
+                .iter_mut()
+                .filter(|l| l.name.ends_with(name))
+                .for_each(|l| l.shape = shape.to_vec());
+        });
+        let error = plan(&folder).unwrap_err();
+        assert!(matches!(error, ConvertError::Shape { .. }), "{family} {name}: {error}");
+    }
+}
+
+#[test]
+fn types_that_are_no_weights_are_refused() {
+    let (_temp, folder) = folder("qwen3", |lines| {
+        lines
+            .iter_mut()
+            .filter(|l| l.name.ends_with("0.mlp.up_proj.weight"))
+            .for_each(|l| l.dtype = "U8".to_owned());
+    });
+    let error = plan(&folder).unwrap_err();
+    assert!(matches!(error, ConvertError::Dtype { .. }), "{error}");
+}
+
+/// Rewrites a JSON file.
+fn edit(path: &Path, change: impl Fn(&mut Value)) {
+    let mut json: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(path, json.to_string()).unwrap();
+}
+
+#[test]
+fn configs_that_cannot_be_followed_are_refused() {
+    let (_temp, folder) = folder("qwen3", |_| {});
+    let config = folder.join("config.json");
+    let whole = fs::read(&config).unwrap();
+    let told = |change: &dyn Fn(&mut Value)| {
+        fs::write(&config, &whole).unwrap();
+        edit(&config, change);
+        plan(&folder).unwrap_err().to_string()
+    };
+    let error = told(&|c| c["architectures"] = json!(["RwkvForCausalLM"]));
+    assert!(
+        error.contains("'RwkvForCausalLM' cannot be converted")
+            && error.contains("Qwen3ForCausalLM"),
+        "{error}"
+    );
+    let error = told(&|c| c["num_hidden_layers"] = json!(4_000_000_000u32));
+    assert_eq!(error, "config.json: \"num_hidden_layers\" is 4000000000, expected at most 1024");
+    let error = told(&|c| c["hidden_size"] = json!(-1));
+    assert!(error.contains("\"hidden_size\" is -1, expected a whole number"), "{error}");
+    let error = told(&|c| c["num_experts"] = json!(4_000_000_000u32));
+    assert!(error.contains("\"num_experts\""), "{error}");
+    let error = told(&|c| c["quantization_config"] = json!({"quant_method": "gptq"}));
+    assert!(error.contains("\"quant_method\" is gptq"), "{error}");
+    let error = told(&|c| c["vocab_size"] = json!(4_000_000_000u32));
+    assert!(error.contains("more than 16777216 tokens"), "{error}");
+    fs::remove_file(&config).unwrap();
+    assert!(matches!(plan(&folder), Err(ConvertError::NoFile(path)) if path == config));
+}
+
+#[test]
+fn a_pre_tokenizer_that_is_not_known_must_be_named() {
+    let (_temp, folder) = folder("qwen3", |_| {});
+    edit(&folder.join("tokenizer.json"), |t| {
+        t["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!("\\p{L}+|.");
+    });
+    let error = plan(&folder).unwrap_err();
+    assert!(
+        matches!(&error, ConvertError::Pre { found } if found.contains("\\p{L}+|.")),
+        "{error}"
+    );
+    let named = Options { pre: Some("gpt-2".to_owned()), ..options(GgmlType::F32) };
+    let meta = Conversion::plan(&folder, &named).unwrap().meta.build().unwrap();
+    assert_eq!(meta.get("tokenizer.ggml.pre").and_then(|v| v.as_str()), Some("gpt-2"));
+}
+
+#[test]
+fn a_vocabulary_in_two_files_is_the_same() {
+    let (_temp, folder) = folder("qwen3", |_| {});
+    let whole = plan(&folder).unwrap().meta.build().unwrap();
+    let json: Value =
+        serde_json::from_slice(&fs::read(folder.join("tokenizer.json")).unwrap()).unwrap();
+    let merges = json["model"]["merges"].as_array().unwrap().iter();
+    let merges: Vec<String> =
+        merges.map(|m| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap())).collect();
+    fs::write(folder.join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n")))
+        .unwrap();
+    fs::write(folder.join("vocab.json"), json["model"]["vocab"].to_string()).unwrap();
+    let added = json["added_tokens"].as_array().unwrap().iter();
+    let added: Map<String, Value> = added.map(|t| (t["id"].to_string(), t.clone())).collect();
+    edit(&folder.join("tokenizer_config.json"), |c| {
+        c["tokenizer_class"] = json!("Qwen2Tokenizer");
+        c["added_tokens_decoder"] = Value::Object(added.clone());
+    });
+    fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    let parts = plan(&folder).unwrap().meta.build().unwrap();
+    for key in ["model", "pre", "tokens", "token_type", "merges", "eos_token_id"] {
+        let key = format!("tokenizer.ggml.{key}");
+        assert_eq!(format!("{:?}", parts.get(&key)), format!("{:?}", whole.get(&key)), "{key}");
+        assert!(whole.get(&key).is_some(), "{key}");
+    }
+}
+
+#[test]
+fn an_index_that_lies_is_refused() {
+    let (_temp, folder) = folder("qwen3moe", |_| {});
+    let index = folder.join("model.safetensors.index.json");
+    let whole = fs::read(&index).unwrap();
+    let told = |change: &dyn Fn(&mut Map<String, Value>)| {
+        fs::write(&index, &whole).unwrap();
+        edit(&index, |json| change(json["weight_map"].as_object_mut().unwrap()));
+        plan(&folder).unwrap_err().to_string()
+    };
+    let file = json!("model-00001-of-00002.safetensors");
+    let error = told(&|map| drop(map.insert("more.weight".to_owned(), file.clone())));
+    assert!(error.contains("missing: more.weight"), "{error}");
+    let error = told(&|map| drop(map.remove("model.norm.weight")));
+    assert!(error.contains("not in the index: model.norm.weight"), "{error}");
+    for path in ["../model.safetensors", "/etc/passwd", "..", ""] {
+        let error = told(&|map| drop(map.insert("model.norm.weight".to_owned(), json!(path))));
+        assert!(error.contains("names of files beside it"), "{path}: {error}");
+    }
+    fs::write(&index, &whole).unwrap();
+    fs::remove_file(folder.join("model-00002-of-00002.safetensors")).unwrap();
+    assert!(matches!(plan(&folder), Err(ConvertError::Io { action: "open", .. })));
+}
+
+#[test]
+fn nothing_is_left_when_a_source_ends_early_or_the_user_stops() {
+    let (_temp, folder) = folder("qwen3", |_| {});
+    let conversion = plan(&folder).unwrap();
+    let path = folder.join("out.gguf");
+    let writing = Writing { path: path.clone(), replace: false, threads: 1 };
+    let files = || fs::read_dir(&folder).unwrap().count();
+    let before = files();
+    assert!(conversion.write(&writing, &mut |_| ControlFlow::Break(())).is_err());
+    assert_eq!(files(), before);
+    let source = folder.join("model.safetensors");
+    let length = fs::metadata(&source).unwrap().len();
+    fs::File::options().write(true).open(&source).unwrap().set_len(length - 1).unwrap();
+    let error = conversion.write(&writing, &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(error, ConvertError::Io { action: "read", .. }), "{error}");
+    assert_eq!(files(), before);
+    let error = plan(&folder).unwrap_err();
+    assert!(
+        matches!(error, ConvertError::Safetensors { fault: Fault::Range { .. }, .. }),
+        "{error}"
+    );
+}
