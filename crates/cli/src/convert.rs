@@ -1,7 +1,6 @@
 //! `hob convert`: a Hugging Face folder becomes a GGUF file. What is left out on purpose is said.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -9,13 +8,9 @@ use anyhow::{Result, bail};
 use hob_forge::convert::{Conversion, ConvertError, Options, Progress};
 use hob_forge::quantize::{QuantizeError, Writing};
 use hob_quant::GgmlType;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use crate::{interrupt, out};
-
-const BAR: &str =
-    "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}";
+use crate::{interrupt, out, progress};
 
 /// Convert a Hugging Face folder (safetensors) to a GGUF file
 #[derive(clap::Args)]
@@ -108,14 +103,11 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn write(conversion: &Conversion, path: PathBuf, replace: bool, bytes: u64) -> Result<PathBuf> {
-    let bar = if stderr().is_terminal() { ProgressBar::new(bytes) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template(BAR) {
-        bar.set_style(style);
-    }
+    let bar = progress::byte_bar(bytes).with_message("converting");
     let answering = interrupt::Answering::begin();
     let writing = Writing { path, replace, threads: 1 };
-    let mut watch = |progress: Progress<'_>| {
-        bar.set_position(progress.bytes);
+    let mut watch = |written: Progress<'_>| {
+        bar.set_position(written.bytes);
         match answering.stop_asked() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

@@ -293,7 +293,7 @@ fn a_pre_tokenizer_that_is_not_known_must_be_named() {
     );
     let named = Options { pre: Some("gpt-2".to_owned()), ..options(GgmlType::F32) };
     let meta = Conversion::plan(&folder, &named).unwrap().meta.build().unwrap();
-    assert_eq!(meta.get("tokenizer.ggml.pre").and_then(|v| v.as_str()), Some("gpt-2"));
+    assert_eq!(meta.required::<&str>("tokenizer.ggml.pre").unwrap(), "gpt-2");
 }
 
 #[test]

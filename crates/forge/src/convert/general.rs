@@ -387,24 +387,30 @@ mod tests {
 
     #[test]
     fn names_are_taken_apart_as_the_converter_does() {
-        // The examples of gguf-py's own tests (test_metadata.py).
-        assert_eq!(
-            told("Mistral/Mixtral-8x7B-Instruct-v0.1", 0),
-            some(["Mixtral 8x7B Instruct v0.1", "Mistral", "Mixtral", "Instruct", "v0.1", "8x7B"])
-        );
-        assert_eq!(
-            told("NousResearch/Meta-Llama-3-8B", 0),
-            some(["Meta Llama 3 8B", "NousResearch", "Meta-Llama-3", "", "", "8B"])
-        );
-        assert_eq!(
-            told("qwen1.5-moe-a2.7b-chat", 14_315_784_192),
-            some(["Qwen1.5 Moe A2.7B Chat", "", "qwen1.5-moe", "chat", "", "A2.7B"])
-        );
-        assert_eq!(told("Qwen1.5-7B", 0), some(["Qwen1.5 7B", "", "Qwen1.5", "", "", "7B"]));
-        assert_eq!(
-            told("bigscience/bloom-7b1-petals", 7_069_016_064),
-            some(["Bloom 7B1 Petals", "Bigscience", "bloom", "petals", "", "7.1B"])
-        );
+        // What gguf-py's `get_model_id_components` and `id_to_title` gave.
+        let cases = [
+            ("Mistral/Mixtral-8x7B-Instruct-v0.1", 0),
+            ("NousResearch/Meta-Llama-3-8B", 0),
+            ("qwen1.5-moe-a2.7b-chat", 14_315_784_192),
+            ("Qwen1.5-7B", 0),
+            ("bigscience/bloom-7b1-petals", 7_069_016_064),
+            ("x-128k-Instruct", 7_000_000_000),
+            ("Llama-3-8b-1048k", 8_030_261_248),
+            ("mistral-7b-v0.1-small", 7_241_732_096),
+        ];
+        let expected = [
+            ["Mixtral 8x7B Instruct v0.1", "Mistral", "Mixtral", "Instruct", "v0.1", "8x7B"],
+            ["Meta Llama 3 8B", "NousResearch", "Meta-Llama-3", "", "", "8B"],
+            ["Qwen1.5 Moe A2.7B Chat", "", "qwen1.5-moe", "chat", "", "a2.7B"],
+            ["Qwen1.5 7B", "", "Qwen1.5", "", "", "7B"],
+            ["Bloom 7b1 Petals", "Bigscience", "bloom", "petals", "", "7.1B"],
+            ["X 128k Instruct", "", "x", "128k-Instruct", "", ""],
+            ["Llama 3 8b 1048k", "", "Llama-3", "1048k", "", "8B"],
+            ["Mistral 7b v0.1 Small", "", "mistral", "small", "v0.1", "7B"],
+        ];
+        for ((id, parameters), expected) in cases.into_iter().zip(expected) {
+            assert_eq!(told(id, parameters), some(expected), "{id}");
+        }
     }
 
     #[test]
@@ -413,6 +419,8 @@ mod tests {
         assert_eq!(rounded(7_248_023_552), "7.2B");
         assert_eq!(rounded(46_702_792_704), "47B");
         assert_eq!(rounded(8_512), "8.5K");
-        assert_eq!(rounded(512), "0.51K");
+        assert_eq!(rounded(512), "0.5K");
+        assert_eq!(rounded(300), "0.30K");
+        assert_eq!(rounded(9_950_000), "10M");
     }
 }

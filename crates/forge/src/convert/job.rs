@@ -6,12 +6,14 @@ use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use half::f16;
 use hob_gguf::{TensorWriter, WriteError};
 use hob_quant::{GgmlType, encode_row};
 
 use super::error::ConvertError;
 use super::plan::{Planned, Source};
 use super::rows::{Order, Scales, Slab};
+use super::safetensors::Dtype;
 use super::{Conversion, Progress, Watch};
 use crate::quantize::{QuantizeError, Writing, target::Target};
 
@@ -100,7 +102,10 @@ impl Pieces<'_, '_> {
             let mut floats = Vec::new();
             slab.floats(folder, from, to, &mut floats)?;
             if plus != 0.0 {
-                floats.iter_mut().for_each(|x| *x += plus);
+                // The ecosystem's converter adds in the source's precision where that is F16.
+                let half = folder.get(slab.place).is_some_and(|(_, t)| t.dtype == Dtype::F16);
+                let sum = |x: f32| if half { f16::from_f32(x + plus).to_f32() } else { x + plus };
+                floats.iter_mut().for_each(|x| *x = sum(*x));
             }
             self.encode(&floats, writer, watch)?;
         }
