@@ -1,6 +1,8 @@
 //! Conversions of tiny checkpoints of every family, held against llama.cpp's converter: its files' hashes are stored
 //! (see convert.py), the checkpoints' numbers are made here from their names. And what must be refused.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -270,6 +272,8 @@ fn configs_that_cannot_be_followed_are_refused() {
     assert_eq!(error, "config.json: \"num_hidden_layers\" is 4000000000, expected at most 1024");
     let error = told(&|c| c["hidden_size"] = json!(-1));
     assert!(error.contains("\"hidden_size\" is -1, expected a whole number"), "{error}");
+    let error = told(&|c| c["rope_parameters"]["rope_type"] = json!("ntk"));
+    assert!(error.contains("\"rope_type\" is ntk, expected default"), "{error}");
     let error = told(&|c| c["num_experts"] = json!(4_000_000_000u32));
     assert!(error.contains("\"num_experts\""), "{error}");
     let error = told(&|c| c["quantization_config"] = json!({"quant_method": "gptq"}));

@@ -6,7 +6,7 @@ use hob_gguf::{MetaBuilder, MetaValue};
 use serde_json::Value;
 
 use super::error::ConvertError;
-use super::families::Family;
+use super::families::{Computed, Family};
 use super::folder::Object;
 
 /// Most layers that any model may have.
@@ -35,6 +35,9 @@ const YARN: &[(&[&str], &str)] = &[
     (&["beta_slow"], "rope.scaling.yarn_beta_slow"),
 ];
 
+/// Ways to stretch rotary positions that can be followed.
+const ROPE_TYPES: &str = "default, linear, yarn (both with a factor), longrope, llama3 or dynamic";
+
 /// A config on its way to metadata.
 pub(super) struct Keys {
     family: &'static Family,
@@ -50,7 +53,7 @@ pub(super) struct Keys {
 }
 
 /// For families without computed tensors.
-pub(super) fn nothing(_: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>, ConvertError> {
+pub(super) fn nothing(_: &mut Keys) -> Result<Computed, ConvertError> {
     Ok(Vec::new())
 }
 
@@ -68,6 +71,12 @@ impl Keys {
         config.retain(|_, value| !value.is_null());
         for (key, value) in family.defaults {
             config.entry(*key).or_insert_with(|| (*value).into());
+        }
+        // Without groups every head has its own key and value.
+        if let (None, Some(heads)) =
+            (config.get("num_key_value_heads"), config.get("num_attention_heads").cloned())
+        {
+            config.insert("num_key_value_heads".to_owned(), heads);
         }
         let (rope, rope_local) = rope(&config);
         let keys = Keys { family, config, rope, rope_local, file_type: 0, meta };
@@ -134,7 +143,10 @@ impl Keys {
                 }
             }
             ("su" | "longrope", _) => self.set("rope.scaling.type", "longrope"),
-            _ => {}
+            // Stretched by a tensor, or beyond the trained context only.
+            ("" | "default" | "dynamic", _) => {}
+            (found, _) if found.eq_ignore_ascii_case("llama3") => {}
+            (found, _) => return Err(self.bad("rope_type", found, ROPE_TYPES)),
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use hob_quant::GgmlType;
 
 use super::error::ConvertError;
-use super::families::{self, Family, How, Rule};
+use super::families::{self, Computed, Family, How, Rule};
 use super::folder::{Folder, LISTED, Place};
 use super::keys::Keys;
 use super::rows::{Scales, Slab};
@@ -131,10 +131,7 @@ impl<'a> Planner<'a> {
     }
 
     /// All tensors of the file, in their order, and what is left out.
-    pub fn run(
-        mut self,
-        computed: Vec<(&'static str, Vec<f32>)>,
-    ) -> Result<(Vec<Planned>, Skipped), ConvertError> {
+    pub fn run(mut self, computed: Computed) -> Result<(Vec<Planned>, Skipped), ConvertError> {
         let mut unknown = Vec::new();
         for (place, tensor) in self.folder.tensors() {
             if !self.take(place, tensor)? {

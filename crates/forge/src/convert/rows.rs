@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn codes_of_a_block_are_told_apart_by_halves() {
         // Code i is i modulo 16, two in a byte.
-        let pairs: [u8; 16] = std::array::from_fn(|i| (2 * i % 16 | (2 * i + 1) % 16 << 4) as u8);
+        let pairs: [u8; 16] =
+            std::array::from_fn(|i| ((2 * i % 16) | (((2 * i + 1) % 16) << 4)) as u8);
         assert_eq!(halves(&pairs), std::array::from_fn(|i| (i | i << 4) as u8));
     }
 }

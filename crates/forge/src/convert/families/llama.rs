@@ -1,6 +1,6 @@
 //! Llama, Mistral (all but the newest) and Mixtral: rotary pairs as neighbours, and Llama 3's factors as a tensor.
 
-use super::{DENSE, ENDS, Family, How, Kind, LLAMA_ATTENTION, NORMS, Rule, Tokens, with};
+use super::{Computed, DENSE, ENDS, Family, How, Kind, LLAMA_ATTENTION, NORMS, Rule, Tokens, with};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::Keys;
 
@@ -39,7 +39,7 @@ pub(super) fn keys(k: &mut Keys) -> Result<(), ConvertError> {
 }
 
 /// By what Llama 3 divides each frequency: one for short waves, the factor for long ones, and a smooth way between.
-pub(super) fn rope_factors(k: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>, ConvertError> {
+pub(super) fn rope_factors(k: &mut Keys) -> Result<Computed, ConvertError> {
     if !k.rope_type().eq_ignore_ascii_case("llama3") {
         return Ok(Vec::new());
     }

@@ -37,6 +37,9 @@ const FAMILIES: &[&Family] = &[
     &gpt_oss::GPT_OSS,
 ];
 
+/// Tensors that are in no checkpoint: names and numbers.
+pub(super) type Computed = Vec<(&'static str, Vec<f32>)>;
+
 /// A family of models.
 pub(super) struct Family {
     /// Its name in GGUF.
@@ -50,7 +53,7 @@ pub(super) struct Family {
     /// States the metadata of the architecture.
     pub keys: fn(&mut Keys) -> Result<(), ConvertError>,
     /// Tensors that are computed: name and numbers.
-    pub computed: fn(&mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>, ConvertError>,
+    pub computed: fn(&mut Keys) -> Result<Computed, ConvertError>,
     /// Kinds of tokenizer, in the order in which they are looked for.
     pub tokenizers: &'static [Kind],
     /// Particulars of the tokenizer.

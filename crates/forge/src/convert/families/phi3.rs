@@ -1,6 +1,6 @@
 //! Phi-3, 3.5 and 4: fused projections, and factors of LongRoPE as tensors.
 
-use super::{ENDS, Family, Kind, NORMS, Rule, Tokens, rule};
+use super::{Computed, ENDS, Family, Kind, NORMS, Rule, Tokens, rule};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::Keys;
 
@@ -62,7 +62,7 @@ fn rope_dims(k: &Keys) -> Result<u32, ConvertError> {
 }
 
 /// Factors for long and short contexts; how much attention is scaled is stated with them.
-fn factors(k: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>, ConvertError> {
+fn factors(k: &mut Keys) -> Result<Computed, ConvertError> {
     let (long, short) = (k.rope_floats("long_factor")?, k.rope_floats("short_factor")?);
     let Some(long) = long.filter(|long| !long.is_empty()) else { return Ok(Vec::new()) };
     let short = short.ok_or_else(|| k.missing("short_factor", "a list of numbers"))?;
