@@ -51,8 +51,10 @@ fn a_folder_becomes_a_model_that_hob_knows() {
     let said = home.hob(&["convert", folder, "-o", file, "--type", "q8_0"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(said.out.starts_with(&format!("{file}: qwen2, ")), "{}", said.out);
-    let shown = home.hob(&["show", file, "--json"]).json();
-    assert_eq!(shown["architecture"], "qwen2", "{shown}");
+    assert_eq!(home.hob(&["show", file, "--json"]).json()["license"], "apache-2.0");
+    // Sizing binds every tensor to the description.
+    let fit = home.hob(&["fit", file, "--json"]).json();
+    assert_eq!((&fit["architecture"], &fit["header_exact"]), (&json!("qwen2"), &json!(true)));
     let tokens = home.hob(&["tokenize", file, "the the"]);
     assert_eq!(tokens.code, Some(0), "{}", tokens.err);
 
