@@ -7,7 +7,9 @@ mod detokenizer;
 mod error;
 mod tokenizer;
 
-pub use chat::{ChatTemplate, Message, RenderOptions};
+pub use chat::{
+    ChatAnswer, ChatEvent, ChatFormat, ChatParser, ChatTemplate, Message, RenderOptions, ToolCall,
+};
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use tokenizer::{EncodeOptions, Tokenizer};

@@ -1,11 +1,18 @@
 //! Chat templates: the model's own Jinja program turns a conversation into its prompt.
 //! Rendered as Python's transformers does, by `minijinja` with a budget of fuel for work and memory alike: a template is a stranger's
-//! program. Only ChatML is built in, for files without a template whose vocabulary has its tokens. Absent: parsing of answers.
+//! program. Only ChatML is built in, for files without a template whose vocabulary has its tokens. Answers are
+//! taken apart by `parser.rs`.
 
+mod answer;
 mod builtins;
+mod calls;
+mod format;
+mod literals;
 mod message;
+mod parser;
 mod program;
 mod python;
+mod scan;
 
 use std::sync::LazyLock;
 
@@ -16,7 +23,10 @@ use regex::Regex;
 use serde_json::Map;
 
 use crate::{TextError, Tokenizer};
+pub use answer::{ChatAnswer, ChatEvent, ToolCall};
+pub use format::ChatFormat;
 pub use message::Message;
+pub use parser::ChatParser;
 use program::Program;
 
 /// The longest template that is compiled; the longest known is 30 kB.
@@ -116,6 +126,11 @@ impl ChatTemplate {
         };
         template.typed_content = template.wants_typed_content()?;
         Ok(template)
+    }
+
+    /// How models of this template write thinking and calls.
+    pub fn format(&self) -> ChatFormat {
+        ChatFormat::detect(self.tool_use.as_ref().unwrap_or(&self.source))
     }
 
     /// The prompt for a conversation.

@@ -39,3 +39,13 @@ pub fn metadata(name: &str) -> hob_gguf::Gguf {
 pub fn load(name: &str) -> Tokenizer {
     Tokenizer::from_gguf(metadata(name).meta()).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
+
+/// The names of all chat templates of the reference set.
+pub fn template_names() -> Vec<String> {
+    let entries = std::fs::read_dir(folder("templates")).expect("the folder of templates");
+    let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> =
+        names.filter_map(|n| n.strip_suffix(".jinja").map(str::to_owned)).collect();
+    names.sort();
+    names
+}
