@@ -59,14 +59,36 @@ fn answer_of(template: &ChatTemplate, message: &Message) -> Option<(String, Stri
     // Where the prompt opens something that the stored answer closes otherwise, they part there.
     let common = full.bytes().zip(prompt.bytes()).take_while(|(a, b)| a == b).count();
     let whole = common == prompt.len();
-    let start = if whole { common } else { full.get(..common)?.rfind(['<', '[', '\n'])? };
+    let apart = prompt.get(common..).is_some_and(|rest| rest.starts_with(['<', '\n']));
+    let start = match full.get(..common) {
+        Some(_) if whole || apart => common,
+        head => head?.rfind(['<', '[', '\n'])?,
+    };
     let plain = render(&Message::new("assistant", PLAIN))?;
     let (_, end) = plain.rsplit_once(PLAIN)?;
     let answer = full.get(start..)?;
-    let answer = answer.strip_suffix(end).unwrap_or(answer);
+    let mut answer = answer.strip_suffix(end).unwrap_or(answer);
+    // Generation ends at these.
+    for stop in STOPS {
+        answer = answer.split(stop).next()?;
+    }
+    if !whole {
+        answer = answer.trim_start();
+    }
     let prompt = if whole { prompt } else { full.get(..start)?.to_owned() };
     Some((prompt, answer.to_owned()))
 }
+
+/// Tokens that end an answer before the template's end of the turn.
+const STOPS: [&str; 7] = [
+    "<|END_OF_TURN_TOKEN|>",
+    "<|end_of_msg|>",
+    "<SPECIAL_12>",
+    "<｜end▁of▁sentence｜>",
+    "<|tool_response>",
+    "<|eom_id|>",
+    "<｜hy_eos:opensource｜>",
+];
 
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum Case {
@@ -104,44 +126,263 @@ impl Case {
     }
 }
 
+/// What of the message the template wrote at all: many leave out thinking, or what stands beside a call.
+fn written(message: &Message, text: &str) -> Message {
+    let mut message = message.clone();
+    if !text.contains("Some thought") {
+        message.thinking = None;
+    }
+    if !text.contains("Some answer") {
+        message.content.clear();
+    }
+    let calls = message.tool_calls.take().unwrap_or_default();
+    let calls = calls.as_array().cloned().unwrap_or_default();
+    let named = |c: &Value| text.contains(c["function"]["name"].as_str().unwrap_or("?"));
+    let calls: Vec<Value> = calls.into_iter().filter(named).collect();
+    message.tool_calls = (!calls.is_empty()).then(|| calls.into());
+    message
+}
+
 fn same(message: &Message, answer: &ChatAnswer) -> Result<(), String> {
-    let expected: Vec<(Value, Value)> = message.tool_calls.iter().flat_map(|c| c.as_array().unwrap()).map(|c| (c["function"]["name"].clone(), c["function"]["arguments"].clone())).collect();
-    let found: Vec<(Value, Value)> = answer.tool_calls.iter().map(|c| (c.name.clone().into(), serde_json::from_str(&c.arguments).unwrap())).collect();
-    if !answer.broken.is_empty() {
-        return Err(format!("broken: {}", answer.broken));
+    let function = |c: &Value| (c["function"]["name"].clone(), c["function"]["arguments"].clone());
+    let calls = message.tool_calls.iter().flat_map(|c| c.as_array().expect("a list"));
+    let expected: Vec<(Value, Value)> = calls.map(function).collect();
+    let json = |text: &str| serde_json::from_str(text).expect("arguments are JSON");
+    let found: Vec<(Value, Value)> =
+        answer.tool_calls.iter().map(|c| (c.name.clone().into(), json(&c.arguments))).collect();
+    let thinking = message.thinking.clone().unwrap_or_default();
+    let good = expected == found
+        && answer.broken.is_empty()
+        && thinking == answer.thinking
+        && message.content == answer.content;
+    if good { Ok(()) } else { Err(format!("{answer:?}")) }
+}
+
+/// Templates whose stored answers are not what their model writes: one leaves out the line that opens thinking, one closes none,
+/// one stores a space before the text, one stores text beside a call as thinking.
+const DIFFERENT: [(&str, Case); 6] = [
+    ("Apriel-1.6-15b-Thinker-fixed", Case::ThinkingAndContent),
+    ("Apriel-1.6-15b-Thinker-fixed", Case::ThinkingAndCall),
+    ("NVIDIA-Nemotron-Nano-v2", Case::ThinkingAndContent),
+    ("NVIDIA-Nemotron-Nano-v2", Case::ContentAndCall),
+    ("Reka-Edge", Case::ContentAndCall),
+    ("openai-gpt-oss-120b", Case::ContentAndCall),
+];
+
+/// All answers that the templates write: name, case, format, prompt, text.
+fn corpus() -> Vec<(String, Case, ChatFormat, String, String)> {
+    let mut corpus = Vec::new();
+    for name in common::template_names() {
+        let template = ChatTemplate::new(&common::template(&name), "<BOS>", "<EOS>").unwrap();
+        for case in Case::ALL {
+            if let Some((prompt, text)) = answer_of(&template, &case.message()) {
+                corpus.push((name.clone(), case, template.format(), prompt, text));
+            }
+        }
     }
-    if expected != found {
-        return Err(format!("calls: {found:?}"));
-    }
-    if message.thinking.clone().unwrap_or_default() != answer.thinking {
-        return Err(format!("thinking: {:?} content: {:?}", answer.thinking, answer.content));
-    }
-    if message.content != answer.content {
-        return Err(format!("content: {:?}", answer.content));
-    }
-    Ok(())
+    corpus
 }
 
 #[test]
 fn what_templates_write_is_read_back() {
     let mut failures = Vec::new();
-    let (mut read, mut unwritten) = (0, 0);
-    for name in common::template_names() {
-        let template = ChatTemplate::new(&common::template(&name), "<BOS>", "<EOS>").unwrap();
-        let format = template.format();
-        for case in Case::ALL {
-            let message = case.message();
-            let Some((prompt, text)) = answer_of(&template, &message) else {
-                unwritten += 1;
-                failures.push(format!("{name} [{}] {case:?} NOT RENDERED", format.name()));
-                continue;
+    let (mut answers, mut calls, mut thoughts) = (0, 0, 0);
+    for (name, case, format, prompt, text) in corpus() {
+        let message = written(&case.message(), &text);
+        let answer = parse(&format, &prompt, &[&text]);
+        let result = same(&message, &answer);
+        if result.is_ok() == DIFFERENT.contains(&(name.as_str(), case)) {
+            let tail: String =
+                prompt.chars().skip(prompt.chars().count().saturating_sub(30)).collect();
+            failures.push(format!(
+                "{name} [{}] {case:?} {result:?}\n  {tail:?} | {text:?}",
+                format.name()
+            ));
+        } else {
+            answers += 1;
+            calls += answer.tool_calls.len();
+            thoughts += usize::from(!answer.thinking.is_empty());
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!((answers, calls, thoughts), (0, 0, 0));
+}
+
+/// Cuts at pseudo-random places, one to `longest` characters apart.
+fn pieces(text: &str, mut seed: u64, longest: u64) -> Vec<&str> {
+    let (mut pieces, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let count = 1 + (seed >> 33) % longest;
+        let at = rest.char_indices().nth(count as usize).map_or(rest.len(), |(at, _)| at);
+        let (piece, behind) = rest.split_at(at);
+        pieces.push(piece);
+        rest = behind;
+    }
+    pieces
+}
+
+#[test]
+fn pieces_join_to_the_whole() {
+    for (i, (name, case, format, prompt, text)) in corpus().iter().enumerate() {
+        // Whole, cut off anywhere, with a part missing, with a part twice.
+        let chars: Vec<char> = text.chars().collect();
+        let at = |k: usize| (k * 7919 + i * 104_729) % (chars.len() + 1);
+        for k in 0..12 {
+            let (a, b) = (at(k).min(at(k + 3)), at(k).max(at(k + 3)));
+            let mangled: String = match k {
+                0 => text.clone(),
+                1..5 => chars[..b].iter().collect(),
+                5..9 => chars[..a].iter().chain(&chars[b..]).collect(),
+                _ => chars[..b].iter().chain(&chars[a..]).collect(),
             };
-            let answer = parse(&format, &prompt, &[&text]);
-            match same(&message, &answer) {
-                Ok(()) => read += 1,
-                Err(e) => failures.push(format!("{name} [{}] {case:?} {e}\n      {:?} | {text:?}", format.name(), prompt.chars().rev().take(30).collect::<Vec<_>>().iter().rev().collect::<String>())),
+            let whole = parse(format, prompt, &[&mangled]);
+            for longest in [1, 3, 17] {
+                let cut = parse(format, prompt, &pieces(&mangled, k as u64, longest));
+                assert_eq!(cut, whole, "{name} {case:?} {longest} {mangled:?}");
             }
         }
     }
-    assert!(failures.is_empty(), "{read} read, {unwritten} not rendered; differing:\n{}", failures.join("\n"));
+}
+
+#[test]
+fn plain_text_passes_untouched() {
+    let text = "  Is a<b & c>d? \"{x: [1]}\"\n\n <tool <think about|im_end> [TOOL to= Action \n";
+    for name in ChatFormat::names() {
+        let format = ChatFormat::by_name(name, "<think></think>").unwrap();
+        for longest in [1, 2, 1000] {
+            let answer = parse(&format, "", &pieces(text, 1, longest));
+            assert_eq!((answer.content.as_str(), answer.tool_calls.len()), (text, 0), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_kept() {
+    let format = ChatFormat::detect("<tool_call> <think></think>");
+    for broken in [
+        "<tool_call>\n{\"name\": \"get_time\", \"argu",
+        "<tool_call>\n{\"name\": 5}</tool_call>",
+        "<tool_call>nonsense</tool_call>",
+        "<tool_call></tool_call>",
+    ] {
+        let answer = parse(&format, "", &["Hi ", broken]);
+        assert_eq!((answer.content.as_str(), answer.broken.as_str()), ("Hi", broken));
+    }
+    let deep = format!("<tool_call>{}</tool_call>", "[".repeat(100_000));
+    assert_eq!(parse(&format, "", &[&deep]).broken, deep);
+    let long = format!("<tool_call>{}", "x".repeat(3 << 20));
+    let answer = parse(&format, "", &[&long]);
+    assert_eq!(answer.broken + &answer.content, long);
+    let gemma = ChatFormat::by_name("gemma4", "").unwrap();
+    let deep = format!("<|tool_call>call:f{{a:{}<tool_call|>", "[".repeat(100_000));
+    assert_eq!(parse(&gemma, "", &[&deep]).broken, deep);
+}
+
+#[test]
+fn formats_that_templates_do_not_show() {
+    let named = |name| ChatFormat::by_name(name, "").unwrap();
+    let cases = [
+        ("llama3", "<|python_tag|>get_time.call(zone=\"JST\")", "get_time", json!({"zone": "JST"})),
+        (
+            "llama3",
+            "<|python_tag|>import os\nprint(1)",
+            "python",
+            json!({"code": "import os\nprint(1)"}),
+        ),
+        (
+            "llama3",
+            "{\"name\": \"get_time\", \"parameters\": {\"zone\": \"JST\"}}",
+            "get_time",
+            json!({"zone": "JST"}),
+        ),
+        ("pythonic", "[get_time(zone='J\\'T')]", "get_time", json!({"zone": "J'T"})),
+        (
+            "gemma3",
+            "```tool_code\nprint(get_time(zone=\"JST\"))\n```",
+            "get_time",
+            json!({"zone": "JST"}),
+        ),
+        (
+            "lfm2",
+            "<|tool_call_start|>[get_weather(city='x', where={'a': [1, None]})]<|tool_call_end|>",
+            "get_weather",
+            json!({"city": "x", "where": {"a": [1, null]}}),
+        ),
+        (
+            "granite",
+            "<|tool_call|>[{\"name\": \"get_time\", \"arguments\": {}}]",
+            "get_time",
+            json!({}),
+        ),
+        (
+            "functools",
+            "functools[{\"name\": \"get_time\", \"arguments\": {}}]",
+            "get_time",
+            json!({}),
+        ),
+        (
+            "command-r",
+            "Action: ```json\n[{\"tool_name\": \"get_time\", \"parameters\": {\"zone\": \"JST\"}}]\n```",
+            "get_time",
+            json!({"zone": "JST"}),
+        ),
+        (
+            "gpt-oss",
+            "<|channel|>commentary to=functions.get_time <|constrain|>json<|message|>{\"zone\": \"JST\"}<|call|>",
+            "get_time",
+            json!({"zone": "JST"}),
+        ),
+        (
+            "gigachat-3.0",
+            "<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"get_time\", \"arguments\": {}}",
+            "get_time",
+            json!({}),
+        ),
+        (
+            "qwen3-coder",
+            "<function=get_weather>\n<parameter=code>\n  a\n\n</parameter>\n</function>",
+            "get_weather",
+            json!({"code": "  a\n"}),
+        ),
+        (
+            "mistral",
+            "[TOOL_CALLS][{\"name\": \"get_time\", \"arguments\": {}}]",
+            "get_time",
+            json!({}),
+        ),
+        (
+            "functiongemma",
+            "<start_function_call>call:get_weather{city:<escape>1<escape>,days:<escape>2<escape>}<end_function_call>",
+            "get_weather",
+            json!({"city": "1", "days": 2}),
+        ),
+    ];
+    for (name, text, function, arguments) in cases {
+        let answer = parse(&named(name), "", &[text]);
+        let call = answer.tool_calls.first().unwrap_or_else(|| panic!("{name}: {answer:?}"));
+        let found: Value = serde_json::from_str(&call.arguments).unwrap();
+        assert_eq!((call.name.as_str(), found), (function, arguments), "{name}");
+        assert_eq!(
+            (answer.tool_calls.len(), answer.content.as_str(), answer.broken.as_str()),
+            (1, "", ""),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn channels_and_answers_in_json_are_told_apart() {
+    let format = ChatFormat::by_name("gpt-oss", "").unwrap();
+    let text =
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.";
+    let answer = parse(&format, "<|start|>assistant", &[text]);
+    assert_eq!((answer.thinking.as_str(), answer.content.as_str()), ("Hm.", "Yes."));
+    let llama = ChatFormat::by_name("llama3", "").unwrap();
+    for plain in
+        ["{\"name\": \"unknown\", \"parameters\": {}}", "{\"a\": 1} and more", "{ not json"]
+    {
+        let answer = parse(&llama, "", &[plain]);
+        assert_eq!((answer.content.as_str(), answer.tool_calls.len()), (plain, 0));
+    }
 }

@@ -95,5 +95,5 @@ fn templates_render_as_in_transformers() {
         }
     }
     assert!(failures.is_empty(), "{} of {cases} cases:\n{}", failures.len(), failures.join("\n"));
-    assert_eq!((goldens.goldens.len(), cases), (70, 420));
+    assert_eq!((goldens.goldens.len(), cases), (70, 560));
 }

@@ -347,7 +347,7 @@ static FAMILIES: &[Family] = &[
     },
     Family {
         name: "gigachat-3.0",
-        signs: &[&["function call<|role_sep|>"]],
+        signs: &[&["'function call'", "<|role_sep|>"]],
         blocks: &[block("function call<|role_sep|>", "", Syntax::Json)],
         ignored: &["<|message_sep|>"],
         ..NONE

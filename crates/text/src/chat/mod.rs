@@ -39,6 +39,8 @@ const MESSAGE_FUEL: u64 = 2_000;
 const BYTE_FUEL: u64 = 1;
 /// Address space for a template's stack; only what is used becomes memory.
 const STACK_BYTES: usize = 128 << 20;
+/// What templates are tried with.
+const PROBE: &str = "hob probes this template";
 /// The template's name in its own errors.
 const NAME: &str = "chat";
 /// Depth of macro calls; Rust's stack is the resource.
@@ -74,6 +76,8 @@ pub struct ChatTemplate {
     eos: String,
     /// The template reads content only as a list of typed parts.
     typed_content: bool,
+    /// The template reads a call's arguments only as text.
+    string_arguments: bool,
 }
 
 impl ChatTemplate {
@@ -123,8 +127,10 @@ impl ChatTemplate {
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             typed_content: false,
+            string_arguments: false,
         };
         template.typed_content = template.wants_typed_content()?;
+        template.string_arguments = template.wants_string_arguments()?;
         Ok(template)
     }
 
@@ -143,7 +149,7 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions,
     ) -> Result<String, TextError> {
-        self.render_as(messages, options, self.typed_content)
+        self.render_as(messages, options, self.typed_content, self.string_arguments)
     }
 
     fn render_as(
@@ -151,8 +157,9 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions,
         typed: bool,
+        strings: bool,
     ) -> Result<String, TextError> {
-        let messages: Vec<_> = messages.iter().map(|m| m.for_template(typed)).collect();
+        let messages: Vec<_> = messages.iter().map(|m| m.for_template(typed, strings)).collect();
         let bytes = json_bytes(&messages) + options.tools.as_ref().map_or(0, json_len);
         let fuel = BASE_FUEL + MESSAGE_FUEL * messages.len() as u64 + BYTE_FUEL * bytes;
         let mut env = self.env.clone();
@@ -188,16 +195,31 @@ impl ChatTemplate {
 
     /// Tries whether the template shows a plain string, and if not, whether it shows typed parts.
     fn wants_typed_content(&self) -> Result<bool, TextError> {
-        const PROBE: &str = "hob probes this template";
-        let message = Message::new("user", PROBE);
-        let shows = |typed| {
-            let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
-            match self.render_as(std::slice::from_ref(&message), &options, typed) {
-                Err(error @ TextError::TemplateLimit { .. }) => Err(error),
-                text => Ok(text.is_ok_and(|text| text.contains(PROBE))),
-            }
+        let messages = [Message::new("user", PROBE)];
+        Ok(!self.shows(&messages, false, false)? && self.shows(&messages, true, false)?)
+    }
+
+    /// Tries whether the template shows arguments of a call as an object, and if not, whether it shows them as text.
+    fn wants_string_arguments(&self) -> Result<bool, TextError> {
+        let call = serde_json::json!({"id": "call00000", "type": "function",
+            "function": {"name": "probe", "arguments": {"probe": PROBE}}});
+        let assistant = Message {
+            role: "assistant".to_owned(),
+            tool_calls: Some(serde_json::json!([call])),
+            ..Message::default()
         };
+        let messages = [Message::new("user", "Hi"), assistant];
+        let shows = |strings| self.shows(&messages, self.typed_content, strings);
         Ok(!shows(false)? && shows(true)?)
+    }
+
+    /// Whether a probe is to be seen in what the template makes of it.
+    fn shows(&self, messages: &[Message], typed: bool, strings: bool) -> Result<bool, TextError> {
+        let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+        match self.render_as(messages, &options, typed, strings) {
+            Err(error @ TextError::TemplateLimit { .. }) => Err(error),
+            text => Ok(text.is_ok_and(|text| text.contains(PROBE))),
+        }
     }
 }
 

@@ -58,6 +58,7 @@ impl ChatParser {
     /// For the answer to `prompt`, whose end may have opened the thinking; `tools` in OpenAI's form, as the template got them.
     pub fn new(format: ChatFormat, prompt: &str, tools: Option<&serde_json::Value>) -> Self {
         let ends = |text: &&&str| prompt.trim_end().ends_with(text.trim_end());
+        let closed = format.thinking.iter().any(|(_, close)| ends(&close));
         let thinking = format.thinking.iter().find(|(open, _)| ends(&open));
         let header = format.family.messages.as_ref().and_then(|m| m.start.iter().find(ends));
         let place = match (thinking, header) {
@@ -70,7 +71,7 @@ impl ChatParser {
         Self {
             bare: format.family.bare.filter(|_| offered),
             tools: Tools::new(tools),
-            skip_blanks: matches!(place, Place::Thinking(_)),
+            skip_blanks: closed || matches!(place, Place::Thinking(_)),
             place,
             format,
             held: String::new(),
@@ -122,6 +123,11 @@ impl ChatParser {
     }
 
     fn content(&mut self, last: bool) -> bool {
+        if self.fresh
+            && let Some(done) = self.empty_thinking(last)
+        {
+            return done;
+        }
         if let Some(syntax) = self.bare.filter(|_| self.fresh) {
             let text = self.held.trim_ascii_start();
             if !text.is_empty() && calls::may_be_bare(syntax, text) {
@@ -151,6 +157,21 @@ impl ChatParser {
         }
         self.skip_blanks = true;
         true
+    }
+
+    /// Takes the end of thinking that did not take place from the front; whether it is there, `None` if it is not.
+    fn empty_thinking(&mut self, last: bool) -> Option<bool> {
+        let text = self.held.trim_ascii_start();
+        let blanks = self.held.len() - text.len();
+        let mut closes = self.format.thinking.iter().map(|(_, close)| *close);
+        if let Some(close) = closes.clone().find(|close| text.starts_with(close)) {
+            self.give(blanks.saturating_sub(MAX_BLANKS), false);
+            self.held.drain(..blanks.min(MAX_BLANKS) + close.len());
+            self.skip_blanks = true;
+            return Some(true);
+        }
+        let may_be = !last && !text.is_empty() && closes.any(|close| close.starts_with(text));
+        may_be.then_some(false)
     }
 
     fn thinking(&mut self, close: &[&'static str], last: bool) -> bool {

@@ -44,6 +44,7 @@ TOOLS = [
     }
 ]
 CALL = {"id": "call12345", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "東京", "days": 2, "exact": True, "limit": 1.5, "none": None}}}
+OTHER = {"id": "call23456", "type": "function", "function": {"name": "get_time", "arguments": {"zone": "JST"}}}
 
 CONVERSATIONS = {
     "user": {"messages": [{"role": "user", "content": "What is 1+1?  \n"}], "add_generation_prompt": True},
@@ -76,6 +77,28 @@ CONVERSATIONS = {
         "add_generation_prompt": True,
         "tools": TOOLS,
     },
+    "parallel": {
+        "messages": [
+            {"role": "system", "content": "You are terse."},
+            {"role": "user", "content": "Weather and time?"},
+            {"role": "assistant", "content": "I look.", "reasoning_content": "Both are needed.", "tool_calls": [CALL, OTHER]},
+            {"role": "tool", "content": "clear", "tool_call_id": "call12345", "name": "get_weather"},
+            {"role": "tool", "content": "12:00", "tool_call_id": "call23456", "name": "get_time"},
+        ],
+        "add_generation_prompt": True,
+        "tools": TOOLS,
+        "enable_thinking": True,
+    },
+    "thought": {
+        "messages": [
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "Two", "reasoning_content": "Hm."},
+            {"role": "user", "content": "Three"},
+            {"role": "assistant", "content": "", "reasoning_content": "Call.", "tool_calls": [OTHER]},
+        ],
+        "add_generation_prompt": False,
+        "tools": TOOLS,
+    },
 }
 
 
@@ -83,9 +106,21 @@ def typed(messages):
     return [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
 
 
+def as_strings(messages):
+    messages = json.loads(json.dumps(messages))
+    for message in messages:
+        for call in message.get("tool_calls", []):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    return messages
+
+
 def render(template, case, messages):
     case = dict(case)
     messages = json.loads(json.dumps(messages))
+    for message in messages:
+        if "reasoning_content" in message:
+            # Templates disagree about the name.
+            message["thinking"] = message["reasoning_content"]
     case.pop("messages")
     compiled = chat._cached_compile_jinja_template(template)
     return compiled.render(
@@ -117,6 +152,12 @@ def main():
         probe_case = {"messages": [{"role": "user", "content": probe}], "add_generation_prompt": True}
         plain = probe in (attempt(template, probe_case, lambda m: m) or "")
         convert = (lambda m: m) if plain or probe not in (attempt(template, probe_case, typed) or "") else typed
+        call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": {"probe": probe}}}
+        probe_case = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "", "tool_calls": [call]}], "add_generation_prompt": True}
+        shown = lambda change: probe in (attempt(template, probe_case, change) or "")
+        if not shown(convert) and shown(lambda m: convert(as_strings(m))):
+            inner = convert
+            convert = lambda m: inner(as_strings(m))
         results = {}
         for name, case in CONVERSATIONS.items():
             print(path.stem, name, file=sys.stderr)
