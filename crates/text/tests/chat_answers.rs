@@ -205,7 +205,7 @@ fn what_templates_write_is_read_back() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert_eq!((answers, calls, thoughts), (0, 0, 0));
+    assert_eq!((answers, calls, thoughts), (329, 279, 58));
 }
 
 /// Cuts at pseudo-random places, one to `longest` characters apart.

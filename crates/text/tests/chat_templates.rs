@@ -58,8 +58,12 @@ impl Golden {
 
 /// Where hob deliberately writes something else: this template mixes `|safe` into concatenations, which makes Python escape the
 /// tools' JSON as HTML (`&#34;name&#34;`). No model was meant to read that.
-const DIFFERENT: [(&str, &str); 2] =
-    [("meetkai-functionary-medium-v3.1", "tools"), ("meetkai-functionary-medium-v3.1", "called")];
+const DIFFERENT: [(&str, &str); 4] = [
+    ("meetkai-functionary-medium-v3.1", "tools"),
+    ("meetkai-functionary-medium-v3.1", "called"),
+    ("meetkai-functionary-medium-v3.1", "parallel"),
+    ("meetkai-functionary-medium-v3.1", "thought"),
+];
 
 #[test]
 fn templates_render_as_in_transformers() {
