@@ -2,11 +2,26 @@
 //! Every reader says what it did not use, so that no text is lost; what it cannot read is `None`. Types of arguments written without
 //! quotes come from the tool's schema. Absent: streams and markers (`parser.rs`), checks of arguments against the schema.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::format::Syntax;
 use super::literals::{Reader, python};
+
+/// An expression of the table, compiled once: calls are short, compiling is not.
+pub(super) fn expression(source: &'static str) -> Option<Regex> {
+    static COMPILED: Mutex<BTreeMap<&str, Regex>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = compiled.get(source) {
+        return Some(regex.clone());
+    }
+    let regex = Regex::new(source).ok()?;
+    compiled.insert(source, regex.clone());
+    Some(regex)
+}
 
 /// One call as the model wrote it.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,8 +156,12 @@ fn object(value: Value) -> Option<Map<String, Value>> {
     }
 }
 
-fn headed<'t>(body: &'t str, head: &str, tail: &str) -> Option<(Vec<Call>, &'t str)> {
-    let head = Regex::new(head).ok()?;
+fn headed<'t>(
+    body: &'t str,
+    head: &'static str,
+    tail: &'static str,
+) -> Option<(Vec<Call>, &'t str)> {
+    let head = expression(head)?;
     let found = head.captures(body);
     let Some(found) = found else {
         // The older form of the same marker.
@@ -153,7 +172,7 @@ fn headed<'t>(body: &'t str, head: &str, tail: &str) -> Option<(Vec<Call>, &'t s
     let behind = body.get(found.get(0)?.end()..)?.trim_start();
     let (arguments, mut rest) = json_value(behind)?;
     if !tail.is_empty() {
-        let end = Regex::new(tail).ok()?.find(rest).map_or(0, |m| m.end());
+        let end = expression(tail)?.find(rest).map_or(0, |m| m.end());
         rest = rest.get(end..)?;
     }
     Some((vec![Call { id, name, arguments: object(arguments)? }], rest))
@@ -161,11 +180,11 @@ fn headed<'t>(body: &'t str, head: &str, tail: &str) -> Option<(Vec<Call>, &'t s
 
 fn tagged<'t>(
     body: &'t str,
-    call: &str,
-    argument: &str,
+    call: &'static str,
+    argument: &'static str,
     tools: &Tools,
 ) -> Option<(Vec<Call>, &'t str)> {
-    let (call, argument) = (Regex::new(call).ok()?, Regex::new(argument).ok()?);
+    let (call, argument) = (expression(call)?, expression(argument)?);
     let (mut calls, mut rest) = (Vec::new(), body);
     while let Some(found) = call.captures(rest) {
         let name = found.name("name")?.as_str().trim().to_owned();

@@ -513,9 +513,51 @@ impl ChatFormat {
     pub fn names() -> impl Iterator<Item = &'static str> {
         FAMILIES.iter().map(|family| family.name)
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn families() -> &'static [Family] {
-        FAMILIES
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+
+    use super::*;
+
+    /// Every row is found by its own signs, so none stands behind a more general one.
+    #[test]
+    fn every_row_can_be_found() {
+        for family in FAMILIES {
+            for signs in family.signs {
+                assert_eq!(ChatFormat::detect(&signs.join(" ")).name(), family.name);
+            }
+            assert!(ChatFormat::by_name(family.name, "").is_some());
+        }
+        assert_eq!(ChatFormat::detect("{{ messages }}").name(), "plain");
+    }
+
+    #[test]
+    fn expressions_name_their_parts() {
+        let has = |text: &str, names: &[&str]| {
+            let regex = Regex::new(text).unwrap();
+            for name in names {
+                assert!(regex.capture_names().any(|n| n == Some(name)), "{name} in {text}");
+            }
+        };
+        for family in FAMILIES {
+            for block in family.blocks {
+                match block.syntax {
+                    Syntax::Headed { head, tail } => {
+                        has(head, &["name"]);
+                        has(tail, &[]);
+                    }
+                    Syntax::Tagged { call, argument } => {
+                        has(call, &["name", "args"]);
+                        has(argument, &["key", "value"]);
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(headers) = family.messages.as_ref().filter(|h| !h.call.is_empty()) {
+                has(headers.call, &["name"]);
+            }
+        }
     }
 }

@@ -359,7 +359,7 @@ fn message_place(headers: &Headers, marker: &str, header: String) -> Place {
     if !headers.thinking.is_empty() && header.contains(headers.thinking) {
         return Place::Thinking([headers.end, headers.start].concat());
     }
-    let call = regex::Regex::new(headers.call).ok().filter(|_| !headers.call.is_empty());
+    let call = calls::expression(headers.call).filter(|_| !headers.call.is_empty());
     let name =
         call.and_then(|call| Some(call.captures(&header)?.name("name")?.as_str().to_owned()));
     match name.filter(|name| name != "all") {
