@@ -173,7 +173,8 @@ const DIFFERENT: [(&str, Case); 6] = [
 fn corpus() -> Vec<(String, Case, ChatFormat, String, String)> {
     let mut corpus = Vec::new();
     for name in common::template_names() {
-        let template = ChatTemplate::new(&common::template(&name), "<BOS>", "<EOS>").unwrap();
+        let template =
+            ChatTemplate::new(&common::template(&name), "<BOS>", "<EOS>").expect("a template");
         for case in Case::ALL {
             if let Some((prompt, text)) = answer_of(&template, &case.message()) {
                 corpus.push((name.clone(), case, template.format(), prompt, text));
