@@ -452,7 +452,7 @@ static FAMILIES: &[Family] = &[
     },
     Family {
         name: "llama3",
-        signs: &[&["<|python_tag|>"], &["\"name\"", "\"parameters\"", "_header"]],
+        signs: &[&["<|python_tag|>"], &["\"name\"", "\"parameters\"", "header_"]],
         blocks: &[block("<|python_tag|>", "", Syntax::Ipython)],
         bare: Some(Syntax::Json),
         ..NONE
