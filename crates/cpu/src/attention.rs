@@ -3,6 +3,8 @@
 //! Scores and mixing are one kernel: rows of f32 times a page of cached values, sums in order over the inner index.
 #![allow(unsafe_op_in_unsafe_fn)]
 
+use std::ops::Range;
+
 use hob_model::{KvType, PAGE};
 
 use crate::isa::{Floats, IsaKind, Plain};
@@ -47,6 +49,8 @@ pub struct Attention<'a> {
     pub group: usize,
     /// Factor on scores.
     pub scale: f32,
+    /// How many positions a row sees, its own included.
+    pub window: usize,
 }
 
 /// One head of one page, and how to read it.
@@ -89,7 +93,9 @@ impl Attention<'_> {
         let rows = task.rows * self.group;
         self.load(task, dim, space);
         let last = task.start + task.rows - 1;
-        for (index, &page) in self.pages[task.pages.0..task.pages.1].iter().enumerate() {
+        let passed = (task.start + 1).saturating_sub(self.window) / PAGE;
+        for (index, &page) in self.pages[task.pages.0..task.pages.1].iter().enumerate().skip(passed)
+        {
             let first = index * PAGE;
             if first > last {
                 break;
@@ -102,7 +108,9 @@ impl Attention<'_> {
                 _ => scores::<I, 1>(isa, cached, at, space),
             });
             for row in 0..rows {
-                let visible = (task.start + row / self.group + 1).saturating_sub(first).min(PAGE);
+                let end = task.start + row / self.group + 1;
+                let slot = |position: usize| position.saturating_sub(first).min(PAGE);
+                let visible = slot(end.saturating_sub(self.window))..slot(end);
                 softmax(isa, row, visible, dim, space);
             }
             for_rows(rows, |at, n| match n {
@@ -156,13 +164,20 @@ fn for_rows(rows: usize, mut f: impl FnMut(usize, usize)) {
 
 /// One page's share of the running softmax of one row: scores become weights, the past is rescaled.
 #[inline(always)]
-unsafe fn softmax<I: Floats>(isa: I, row: usize, visible: usize, dim: usize, space: &mut Space) {
+unsafe fn softmax<I: Floats>(
+    isa: I,
+    row: usize,
+    visible: Range<usize>,
+    dim: usize,
+    space: &mut Space,
+) {
     let scores = &mut space.scores[row * PAGE..(row + 1) * PAGE];
-    if visible == 0 {
+    if visible.is_empty() {
         scores.fill(0.0);
         return;
     }
-    scores[visible..].fill(f32::NEG_INFINITY);
+    scores[..visible.start].fill(f32::NEG_INFINITY);
+    scores[visible.end..].fill(f32::NEG_INFINITY);
     let p = scores.as_mut_ptr();
     let mut most = isa.fload(p);
     for i in (I::LANES..PAGE).step_by(I::LANES) {
@@ -174,7 +189,8 @@ unsafe fn softmax<I: Floats>(isa: I, row: usize, visible: usize, dim: usize, spa
         let x = isa.fnma(shift, isa.fsplat(1.0), isa.fload(p.add(i)));
         isa.fstore(p.add(i), exp(isa, x));
     }
-    scores[visible..].fill(0.0);
+    scores[..visible.start].fill(0.0);
+    scores[visible.end..].fill(0.0);
     let mut sum = isa.fsplat(0.0);
     for i in (0..PAGE).step_by(I::LANES) {
         sum = isa.fadd(sum, isa.fload(p.add(i)));
@@ -400,7 +416,13 @@ mod tests {
     }
 
     /// The results of the last `rows` positions, `step` rows at a time.
-    fn attend(isa: IsaKind, cache: &mut KvCache, dim: usize, rows: usize, step: usize) -> Vec<f32> {
+    fn attend(
+        isa: IsaKind,
+        cache: &mut KvCache,
+        dim: usize,
+        window: usize,
+        (rows, step): (usize, usize),
+    ) -> Vec<f32> {
         let width = HEADS * GROUP_OF_HEADS * dim;
         let q = noise(rows * width);
         let mut out = vec![f32::NAN; rows * width];
@@ -412,6 +434,7 @@ mod tests {
             kv: cache.view(),
             group: GROUP_OF_HEADS,
             scale: 1.0 / (dim as f32).sqrt(),
+            window,
         };
         let mut space = Space::default();
         for head in 0..HEADS {
@@ -427,14 +450,20 @@ mod tests {
 
     #[test]
     fn every_instruction_set_attends_as_the_scalar_one() {
-        for (kind, dim) in [(KvType::F16, 64), (KvType::Q8_0, 128), (KvType::F16, 80)] {
+        for (kind, dim, window) in [
+            (KvType::F16, 64, usize::MAX),
+            (KvType::Q8_0, 128, usize::MAX),
+            (KvType::F16, 80, 70),
+            (KvType::Q8_0, 64, 1),
+        ] {
             let mut cache = filled(kind, dim);
-            let oracle = attend(IsaKind::Scalar, &mut cache, dim, 40, 7);
+            let oracle = attend(IsaKind::Scalar, &mut cache, dim, window, (40, 7));
             for isa in IsaKind::available() {
-                let many = attend(isa, &mut cache, dim, 40, 7);
-                assert_eq!(many, attend(isa, &mut cache, dim, 40, 1), "{isa:?} {kind:?} {dim}");
+                let case = format!("{isa:?} {kind:?} {dim} {window}");
+                let many = attend(isa, &mut cache, dim, window, (40, 7));
+                assert_eq!(many, attend(isa, &mut cache, dim, window, (40, 1)), "{case}");
                 let far = many.iter().zip(&oracle).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                assert!(far < 2e-6, "{isa:?} {kind:?} {dim}: {far}");
+                assert!(far < 2e-6, "{case}: {far}");
             }
         }
     }

@@ -47,8 +47,9 @@ impl KvCache {
         let mut layers = vec![Layer { kv_heads: 0, head_dim: 0, start: 0, page_bytes: 0 }; count];
         let mut total = 0usize;
         for group in &layout.groups {
-            if group.kind != CacheKind::Full {
-                return Err(CpuError::Unsupported("a cache other than full attention"));
+            // A window's past is not given back yet: its pages are kept like any others.
+            if group.kind == CacheKind::Latent {
+                return Err(CpuError::Unsupported("a cache of latents"));
             }
             for (&layer, &(rows, width)) in group.layers.iter().zip(&group.rows) {
                 if kind == KvType::Q8_0 && !(width as usize).is_multiple_of(GROUP) {

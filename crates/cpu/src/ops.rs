@@ -444,11 +444,13 @@ impl Ops for CpuOps {
             }
         }
         let (pages, kv) = (batch.all_pages(), self.kv.view());
-        let scale = gqa.scale;
-        let attention = Attention { layer, q: q.src(), dst: dst.dst(), pages, kv, group, scale };
+        let window = gqa.window.map_or(usize::MAX, |window| window as usize);
+        let (q, dst, scale) = (q.src(), dst.dst(), gqa.scale);
+        let attention = Attention { layer, q, dst, pages, kv, group, scale, window };
         let (tasks, spaces) = (&self.tasks, &self.spaces);
+        let seen = |t: &Task| (t.start + t.rows).min(window.saturating_add(t.rows));
         let work: usize =
-            tasks.iter().map(|t| t.rows * (t.start + t.rows) * group * gqa.head_dim as usize).sum();
+            tasks.iter().map(|t| t.rows * seen(t) * group * gqa.head_dim as usize).sum();
         let one = |worker: usize, index: usize| {
             // The last tasks see the most keys: they go first.
             // SAFETY: tasks write disjoint heads and rows; space of this worker.

@@ -78,7 +78,7 @@ fn rms_error(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 fn families() -> impl Iterator<Item = Family> {
-    [Family::Llama, Family::Qwen2, Family::Qwen3].into_iter()
+    [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3].into_iter()
 }
 
 #[test]
@@ -124,6 +124,7 @@ fn alone_in_batch_and_in_chunks_are_the_same_bits() {
         (Family::Llama, GgmlType::Q4_1, KvType::F16),
         (Family::Qwen2, GgmlType::F32, KvType::Q8_0),
         (Family::Qwen3, GgmlType::Q8_0, KvType::F16),
+        (Family::Gemma3, GgmlType::Q4_0, KvType::F16),
     ] {
         let mut tiny = Tiny::new(family).quantized(ty);
         tiny.width = 128;

@@ -70,7 +70,6 @@ impl Scratch {
 fn runnable(model: &Model) -> Result<(), ModelError> {
     let missing = model.blocks.iter().find_map(|block| match (&block.mixer, &block.ffn) {
         (Mixer::Mla(_), _) => Some("latent attention"),
-        (Mixer::Gqa(gqa), _) if gqa.window.is_some() => Some("sliding-window attention"),
         (_, Ffn::Moe(_)) => Some("mixture of experts"),
         _ => None,
     });

@@ -40,7 +40,7 @@ pub trait Ops {
     /// Writes k and v of every row into the pages of its sequence, at its position.
     fn store_kv(&mut self, layer: usize, k: Buf, v: Buf);
 
-    /// Causal attention of every row over the pages of its sequence (its own position included).
+    /// Causal attention of every row over the last `gqa.window` positions, its own included, in the pages of its sequence.
     fn attend(&mut self, dst: Buf, q: Buf, layer: usize, gqa: &Gqa);
 
     /// `gate = act(gate) * up`.

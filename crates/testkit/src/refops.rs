@@ -125,12 +125,13 @@ impl RefOps {
             let kv_head = head / (g.heads / g.kv_heads) as usize;
             let at = |p: usize| Self::slot(pages, p, cache.width) + kv_head * dim;
             let q = &q[head * dim..][..dim];
-            let scores: Vec<f64> = (0..=position)
+            let first = g.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
+            let scores: Vec<f64> = (first..=position)
                 .map(|p| dot(q, &cache.k[at(p)..][..dim]) * f64::from(g.scale))
                 .collect();
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let (mut sum, mut mixed) = (0.0, vec![0.0; dim]);
-            for (p, score) in scores.iter().enumerate() {
+            for (p, score) in (first..).zip(&scores) {
                 let weight = (score - max).exp();
                 sum += weight;
                 for (m, &v) in mixed.iter_mut().zip(&cache.v[at(p)..][..dim]) {

@@ -18,6 +18,8 @@ pub enum Family {
     Qwen2,
     /// Rotary pairs by halves, norms on the heads of q and k, tied output, heads wider than `width / heads`.
     Qwen3,
+    /// Windows of 40 positions in all layers but every sixth, norms after each half, tied output.
+    Gemma3,
 }
 
 /// The shape of a small model.
@@ -53,11 +55,11 @@ impl Tiny {
     /// Id of `<eos>`.
     pub const EOS: u32 = 257;
 
-    /// Two layers, width 64, four heads, two key heads, F32, context 1024.
+    /// Two layers (seven where every sixth is another kind), width 64, four heads, two key heads, F32, context 1024.
     pub fn new(family: Family) -> Self {
         Tiny {
             family,
-            layers: 2,
+            layers: if family == Family::Gemma3 { 7 } else { 2 },
             width: 64,
             ffn: 96,
             heads: 4,
@@ -109,6 +111,7 @@ impl Tiny {
             Family::Llama => "llama",
             Family::Qwen2 => "qwen2",
             Family::Qwen3 => "qwen3",
+            Family::Gemma3 => "gemma3",
         }
     }
 
@@ -120,7 +123,7 @@ impl Tiny {
         let optional: Vec<String> = match self.family {
             Family::Llama => vec!["output.weight".to_owned()],
             Family::Qwen2 => biases.collect(),
-            Family::Qwen3 => Vec::new(),
+            Family::Qwen3 | Family::Gemma3 => Vec::new(),
         };
         let header = Header::new(meta, optional.iter().map(String::as_str)).expect("a header");
         hob_model::arch::describe(&header).expect("a known architecture")
@@ -138,7 +141,10 @@ impl Tiny {
             .set(&key("attention.head_count"), self.heads)
             .set(&key("attention.head_count_kv"), self.kv_heads)
             .set(&key("attention.layer_norm_rms_epsilon"), 1e-5f32);
-        if self.family == Family::Qwen3 {
+        if self.family == Family::Gemma3 {
+            meta.insert(&key("attention.sliding_window"), 40u32);
+        }
+        if matches!(self.family, Family::Qwen3 | Family::Gemma3) {
             meta.insert(&key("attention.key_length"), self.width / self.heads * 2);
             meta.insert(&key("attention.value_length"), self.width / self.heads * 2);
         }
@@ -237,7 +243,7 @@ mod tests {
 
     #[test]
     fn every_family_and_kind_of_type_is_a_whole_model() {
-        for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+        for family in [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3] {
             for ty in [GgmlType::F32, GgmlType::Q8_0, GgmlType::Q4_K, GgmlType::MXFP4] {
                 let gguf = Tiny::new(family).quantized(ty).gguf();
                 let model = hob_model::describe(&gguf).unwrap();

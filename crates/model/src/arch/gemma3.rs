@@ -1,5 +1,5 @@
 //! Gemma 3 text models: norms before and after each half, five sliding-window layers to one full one, each kind with
-//! its own rotary base, embeddings scaled by sqrt(width). Described for planning; windows have no data flow yet.
+//! its own rotary base, embeddings scaled by sqrt(width). The vision tower is left out.
 
 use super::common::Common;
 use crate::{
