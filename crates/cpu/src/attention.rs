@@ -176,8 +176,7 @@ unsafe fn softmax<I: Floats>(
         scores.fill(0.0);
         return;
     }
-    scores[..visible.start].fill(f32::NEG_INFINITY);
-    scores[visible.end..].fill(f32::NEG_INFINITY);
+    fill_outside(scores, &visible, f32::NEG_INFINITY);
     let p = scores.as_mut_ptr();
     let mut most = isa.fload(p);
     for i in (I::LANES..PAGE).step_by(I::LANES) {
@@ -189,8 +188,7 @@ unsafe fn softmax<I: Floats>(
         let x = isa.fnma(shift, isa.fsplat(1.0), isa.fload(p.add(i)));
         isa.fstore(p.add(i), exp(isa, x));
     }
-    scores[..visible.start].fill(0.0);
-    scores[visible.end..].fill(0.0);
+    fill_outside(scores, &visible, 0.0);
     let mut sum = isa.fsplat(0.0);
     for i in (0..PAGE).step_by(I::LANES) {
         sum = isa.fadd(sum, isa.fload(p.add(i)));
@@ -207,6 +205,12 @@ unsafe fn softmax<I: Floats>(
     } else {
         space.sums[row] += sum;
     }
+}
+
+#[inline(always)]
+fn fill_outside(scores: &mut [f32], visible: &Range<usize>, value: f32) {
+    scores[..visible.start].fill(value);
+    scores[visible.end..].fill(value);
 }
 
 /// Cached values as vectors: `at(i, v)` is vector `v` of inner index `i`. A trait and not a closure: a closure that

@@ -39,7 +39,7 @@ fn logits(runner: &mut Runner, tokens: &[u32], chunk: usize, others: usize) -> V
 
 #[test]
 fn chunks_and_company_do_not_change_a_bit() {
-    for family in [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3] {
+    for family in Family::ALL {
         let gguf = Tiny::new(family).gguf();
         let tokens = prompt(99, 150);
         let mut runner = runner_of(&gguf, limits(1200, 24), |_| {});
@@ -58,7 +58,7 @@ fn chunks_and_company_do_not_change_a_bit() {
 
 #[test]
 fn the_processor_agrees_with_the_reference() {
-    for family in [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3] {
+    for family in Family::ALL {
         let gguf = Arc::new(Tiny::new(family).gguf());
         let limits = Limits { rows: 64, logits: 4, pages: 24, kv: KvType::F16 };
         let mut cpu = Runner::load(gguf.clone(), &LoadOptions { threads: 2, limits }).unwrap();

@@ -22,6 +22,11 @@ pub enum Family {
     Gemma3,
 }
 
+impl Family {
+    /// All of them.
+    pub const ALL: [Family; 4] = [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3];
+}
+
 /// The shape of a small model.
 #[derive(Clone, Debug)]
 pub struct Tiny {
@@ -243,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_family_and_kind_of_type_is_a_whole_model() {
-        for family in [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3] {
+        for family in Family::ALL {
             for ty in [GgmlType::F32, GgmlType::Q8_0, GgmlType::Q4_K, GgmlType::MXFP4] {
                 let gguf = Tiny::new(family).quantized(ty).gguf();
                 let model = hob_model::describe(&gguf).unwrap();
