@@ -29,9 +29,6 @@ pub(super) trait Grid {
     const TOP: f32;
     /// Units in the format's factor d.
     const UNITS: f32;
-    /// By how much the factor d is larger than the fit. Least squares makes what it rounds coarsely smaller on average, and a
-    /// network minds a smaller output more than the sum of squares tells.
-    const GAIN: f32;
 }
 
 /// The levels of a grid without the grid, to start from.
@@ -207,7 +204,7 @@ fn halves<G: Grid>(costs: &[[Lanes; 8]], sums: &mut [Lanes; 128]) {
 
 /// A super-block's unit, the odd number of units in each of its blocks' scales, and the points.
 pub(super) struct Scales {
-    /// The unit times [`Grid::UNITS`] and [`Grid::GAIN`].
+    /// The unit times [`Grid::UNITS`], half precision.
     pub d: Lanes,
     /// Odd numbers.
     pub s: Lanes,
@@ -226,7 +223,7 @@ pub(super) fn scales<G: Grid, const N: usize, const B: usize>(t: &Tile<N>) -> Sc
         best.step::<G, N>(t, sums);
         best.refit::<G, N, B>(t, sums);
     }
-    Scales { d: best.unit * Lanes::splat(G::UNITS * G::GAIN), s: best.s, points: best.points }
+    Scales { d: best.unit * Lanes::splat(G::UNITS), s: best.s, points: best.points }
 }
 
 /// The best scale of each block, and how much the error grows with the distance from it.

@@ -13,9 +13,6 @@ use crate::tables::*;
 
 /// Levels of the 2-bit grids.
 const TWO: [f32; 3] = [8.0, 25.0, 43.0];
-/// Their gain. Of 1.5% less to 8% more, 2% to 3% gave the least divergence (Qwen2.5-Coder-1.5B, recipe IQ2_S: mean KL 0.560 at
-/// 0.985, 0.535 at 1, 0.521 at 1.02, 0.528 at 1.05, 0.568 at 1.08).
-const GAIN2: f32 = 1.025;
 /// Levels of the 1-bit grids; what is added to them; and the bytes that stand for them.
 const ONE: [f32; 3] = [-1.0, 0.0, 1.0];
 const SHIFTS: [f32; 2] = [IQ1_DELTA, -IQ1_DELTA];
@@ -23,7 +20,7 @@ const ONE_BYTES: [u8; 3] = [255, 0, 1];
 
 macro_rules! grids {
     ($($name:ident: $group:literal of $levels:expr, $points:expr, $bytes:expr, deltas $deltas:expr, $shared:literal,
-       ends $ends:expr, top $top:literal, units $units:literal, gain $gain:expr;)*) => {$(
+       ends $ends:expr, top $top:literal, units $units:literal;)*) => {$(
         struct $name;
         impl Grid for $name {
             const GROUP: usize = $group;
@@ -35,7 +32,6 @@ macro_rules! grids {
             const ENDS: [f32; 2] = $ends;
             const TOP: f32 = $top;
             const UNITS: f32 = $units;
-            const GAIN: f32 = $gain;
         }
     )*};
 }
@@ -64,13 +60,13 @@ const fn wide<const P: usize>(points: &[u32; P]) -> [u64; P] {
 }
 
 grids! {
-    Grid2Xxs: 8 of TWO, IQ2XXS_GRID, [8, 25, 43], deltas [0.0], false, ends [43.0, 64.0], top 31.0, units 8.0, gain GAIN2;
-    Grid2Xs: 8 of TWO, IQ2XS_GRID, [8, 25, 43], deltas [0.0], false, ends [43.0, 64.0], top 31.0, units 8.0, gain GAIN2;
-    Grid2S: 8 of TWO, IQ2S_GRID, [8, 25, 43], deltas [0.0], false, ends [43.0, 64.0], top 31.0, units 8.0, gain GAIN2;
-    Grid3Xxs: 4 of floats(XXS3), wide(&IQ3XXS_GRID), XXS3, deltas [0.0], false, ends [62.0, 70.0], top 31.0, units 4.0, gain 1.0;
-    Grid3S: 4 of floats(S3), wide(&IQ3S_GRID), S3, deltas [0.0], false, ends [15.0, 17.0], top 31.0, units 1.0, gain 1.0;
-    Grid1S: 8 of ONE, IQ1S_GRID, ONE_BYTES, deltas SHIFTS, true, ends [1.5, 2.6], top 15.0, units 1.0, gain 1.0;
-    Grid1M: 8 of ONE, IQ1S_GRID, ONE_BYTES, deltas SHIFTS, false, ends [1.5, 2.6], top 15.0, units 1.0, gain 1.0;
+    Grid2Xxs: 8 of TWO, IQ2XXS_GRID, [8, 25, 43], deltas [0.0], false, ends [43.0, 64.0], top 31.0, units 8.0;
+    Grid2Xs: 8 of TWO, IQ2XS_GRID, [8, 25, 43], deltas [0.0], false, ends [43.0, 64.0], top 31.0, units 8.0;
+    Grid2S: 8 of TWO, IQ2S_GRID, [8, 25, 43], deltas [0.0], false, ends [43.0, 64.0], top 31.0, units 8.0;
+    Grid3Xxs: 4 of floats(XXS3), wide(&IQ3XXS_GRID), XXS3, deltas [0.0], false, ends [62.0, 70.0], top 31.0, units 4.0;
+    Grid3S: 4 of floats(S3), wide(&IQ3S_GRID), S3, deltas [0.0], false, ends [15.0, 17.0], top 31.0, units 1.0;
+    Grid1S: 8 of ONE, IQ1S_GRID, ONE_BYTES, deltas SHIFTS, true, ends [1.5, 2.6], top 15.0, units 1.0;
+    Grid1M: 8 of ONE, IQ1S_GRID, ONE_BYTES, deltas SHIFTS, false, ends [1.5, 2.6], top 15.0, units 1.0;
 }
 
 /// A format of this kind, with blocks of `N` weights.

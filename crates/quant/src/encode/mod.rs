@@ -25,6 +25,12 @@ use crate::blocks::*;
 use crate::decode::check_row;
 use crate::{GgmlType, QuantError};
 
+/// How much larger than the weights the target of IQ2 is, where importance is known. Least squares makes what it rounds
+/// coarsely smaller on average, and a network minds a smaller output more than the sum of squares tells. Of 1.5% less to 8%
+/// more, 2% to 3% gave the least divergence (Qwen2.5-Coder-1.5B, recipe IQ2_S: mean KL 0.560 at 0.985, 0.535 at 1, 0.521 at
+/// 1.02, 0.528 at 1.05, 0.568 at 1.08). Without importance nothing was measured: the plain error counts there.
+const IQ2_GAIN: f32 = 1.025;
+
 /// Encodes a row as `ty`.
 ///
 /// `importance` has the mean square of the activation that each weight of the row meets, where it is known: errors
@@ -49,6 +55,7 @@ pub fn encode_row(
     let by = |size| Row::new(weights, importance, size);
     let span = |weights, factor| by(Size::Span { weights, factor });
     let known = importance.is_some();
+    let larger = |row: Row| if known { row.times(IQ2_GAIN) } else { row };
     match ty {
         GgmlType::F32 => plain(weights, out, f32::to_le_bytes),
         GgmlType::F16 => halves(weights, out),
@@ -70,9 +77,9 @@ pub fn encode_row(
         GgmlType::IQ4_NL => tiles::<BlockIq4Nl, 32>(&span(32, 2.0), out),
         GgmlType::IQ4_XS => tiles::<BlockIq4Xs, 32>(&span(256, 2.0), out),
         GgmlType::MXFP4 => tiles::<BlockMxfp4, 32>(&by(Size::Ignored), out),
-        GgmlType::IQ2_XXS => grids::row::<BlockIq2Xxs, 32>(span(256, 1.0), out),
-        GgmlType::IQ2_XS => grids::row::<BlockIq2Xs, 16>(span(256, 1.0), out),
-        GgmlType::IQ2_S => grids::row::<BlockIq2S, 16>(span(256, 2.0), out),
+        GgmlType::IQ2_XXS => grids::row::<BlockIq2Xxs, 32>(larger(span(256, 1.0)), out),
+        GgmlType::IQ2_XS => grids::row::<BlockIq2Xs, 16>(larger(span(256, 1.0)), out),
+        GgmlType::IQ2_S => grids::row::<BlockIq2S, 16>(larger(span(256, 2.0)), out),
         GgmlType::IQ3_XXS => grids::row::<BlockIq3Xxs, 32>(span(256, 2.0), out),
         GgmlType::IQ3_S => grids::row::<BlockIq3S, 32>(span(256, 2.0), out),
         GgmlType::IQ1_S => grids::row::<BlockIq1S, 32>(span(256, 2.0), out),
