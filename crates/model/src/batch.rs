@@ -1,5 +1,5 @@
 //! A ragged batch: spans of many sequences, prefill and decode alike, flattened into rows.
-//! It holds integers only (tokens, positions, page tables); embeddings as input come with the encoders.
+//! It holds integers only: tokens, positions, page tables, state slots. Embeddings as input are absent.
 
 use std::ops::Range;
 
@@ -16,6 +16,18 @@ pub enum Output {
     All,
 }
 
+/// Page number of positions that a table has given back: they lie before the window of the group's layers.
+pub const NO_PAGE: u32 = u32::MAX;
+
+/// Where a sequence lives on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Page tables by position / [`PAGE`], one for each group of [`crate::CacheLayout`]; a single one serves all groups.
+    pub tables: &'a [&'a [u32]],
+    /// Slot of its recurrent state.
+    pub state: u32,
+}
+
 /// Consecutive rows of one sequence.
 #[derive(Clone, Debug)]
 pub struct Span {
@@ -23,8 +35,13 @@ pub struct Span {
     pub rows: Range<usize>,
     /// Position of the first row in its sequence.
     pub start: u32,
-    /// Range of [`Batch::pages`]: the pages of positions `0 .. start + rows.len()`, in order.
+    /// Range of [`Batch::all_pages`]: the pages of positions `0 .. start + rows.len()`, in order, in the first group.
+    /// Those of the other groups follow, as many for each.
     pub pages: Range<usize>,
+    /// Tables that it brought.
+    pub tables: usize,
+    /// Slot of its recurrent state.
+    pub state: u32,
     /// What it wants.
     pub output: Output,
 }
@@ -70,7 +87,8 @@ impl Batch {
         self.outputs.clear();
     }
 
-    /// Adds `tokens` at positions `start ..` of the sequence whose KV pages are `pages`.
+    /// Adds `tokens` at positions `start ..` of the sequence whose pages are `pages` in every group of layers, and whose
+    /// state is in slot 0: what a caller with one sequence needs.
     pub fn push(
         &mut self,
         tokens: &[u32],
@@ -78,14 +96,26 @@ impl Batch {
         pages: &[u32],
         output: Output,
     ) -> Result<(), BatchError> {
+        self.push_at(tokens, start, &Place { tables: &[pages], state: 0 }, output)
+    }
+
+    /// Adds `tokens` at positions `start ..` of the sequence that lives at `place`.
+    pub fn push_at(
+        &mut self,
+        tokens: &[u32],
+        start: u32,
+        place: &Place,
+        output: Output,
+    ) -> Result<(), BatchError> {
         let end = start as usize + tokens.len();
         if tokens.is_empty() {
             return Err(BatchError::Empty);
         }
-        if pages.len() * PAGE < end {
-            return Err(BatchError::Pages { pages: pages.len(), positions: end });
+        let shortest = place.tables.iter().map(|t| t.len()).min().unwrap_or(0);
+        if shortest * PAGE < end {
+            return Err(BatchError::Pages { pages: shortest, positions: end });
         }
-        let (row, page) = (self.tokens.len(), self.pages.len());
+        let (row, page, count) = (self.tokens.len(), self.pages.len(), end.div_ceil(PAGE));
         let rows = row..row + tokens.len();
         match output {
             Output::None => {}
@@ -94,8 +124,11 @@ impl Batch {
         }
         self.tokens.extend_from_slice(tokens);
         self.positions.extend((0..tokens.len() as u32).map(|i| start + i));
-        self.pages.extend_from_slice(&pages[..end.div_ceil(PAGE)]);
-        self.spans.push(Span { rows, start, pages: page..self.pages.len(), output });
+        for table in place.tables {
+            self.pages.extend_from_slice(&table[..count]);
+        }
+        let (tables, state) = (place.tables.len(), place.state);
+        self.spans.push(Span { rows, start, pages: page..page + count, tables, state, output });
         Ok(())
     }
 
@@ -119,9 +152,15 @@ impl Batch {
         &self.spans
     }
 
-    /// The page table of a span.
-    pub fn pages(&self, span: &Span) -> &[u32] {
-        &self.pages[span.pages.clone()]
+    /// Range of [`Batch::all_pages`] with the page table of a span in a group of layers.
+    pub fn table(span: &Span, group: usize) -> Range<usize> {
+        let (len, group) = (span.pages.len(), if span.tables > 1 { group } else { 0 });
+        span.pages.start + group * len..span.pages.start + (group + 1) * len
+    }
+
+    /// The page table of a span in a group of layers.
+    pub fn pages(&self, span: &Span, group: usize) -> &[u32] {
+        &self.pages[Self::table(span, group)]
     }
 
     /// The page tables of all spans; [`Span::pages`] are ranges of it.

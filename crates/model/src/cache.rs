@@ -1,8 +1,8 @@
 //! How much memory a model needs besides its file: one function that backends allocate by and the planner reads,
 //! so that prediction and fact cannot part. No memory is touched here; page bookkeeping lives in `engine`.
 
-use crate::forward::widths;
-use crate::{Mixer, Model};
+use crate::scratch::Plan;
+use crate::{Mixer, Model, Sight};
 
 /// Positions per KV page.
 pub const PAGE: usize = 64;
@@ -10,6 +10,8 @@ pub const PAGE: usize = 64;
 /// Element type of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum KvType {
+    /// Single precision: exact, for comparisons.
+    F32,
     /// Half precision.
     #[default]
     F16,
@@ -21,6 +23,7 @@ impl KvType {
     /// Bytes of `elements` cached values of one head row (a multiple of 32 for Q8_0).
     pub fn bytes(self, elements: u64) -> u64 {
         match self {
+            KvType::F32 => elements * 4,
             KvType::F16 => elements * 2,
             KvType::Q8_0 => elements.div_ceil(32) * 34,
         }
@@ -38,7 +41,7 @@ pub enum CacheKind {
     Latent,
 }
 
-/// Layers that cache alike.
+/// Layers that cache alike and share page tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheGroup {
     /// What is kept.
@@ -49,34 +52,86 @@ pub struct CacheGroup {
     pub rows: Vec<(u32, u32)>,
 }
 
-/// The cache of a model, one group per kind.
+impl CacheGroup {
+    /// Bytes of one page over the layers of the group.
+    pub fn page_bytes(&self, kv: KvType) -> u64 {
+        let token: u64 =
+            self.rows.iter().map(|&(heads, width)| u64::from(heads) * kv.bytes(width.into())).sum();
+        token * PAGE as u64
+    }
+
+    /// Pages of the group under `limits`. A window needs what its sequences see and write at once, and as much again for
+    /// the ends of sequences that may be continued; never more than if it kept everything.
+    pub fn pages(&self, limits: &Limits) -> usize {
+        match self.kind {
+            CacheKind::Full | CacheKind::Latent => limits.pages,
+            CacheKind::Window(window) => {
+                let each = (window as usize + limits.rows).div_ceil(PAGE) + 1;
+                (2 * each * limits.sequences).min(limits.pages)
+            }
+        }
+    }
+}
+
+/// Recurrent state of one layer, in elements of f32 for each sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateSize {
+    /// The layer.
+    pub layer: usize,
+    /// Last inputs of its convolution.
+    pub conv: usize,
+    /// What it remembers beside them.
+    pub memory: usize,
+}
+
+/// The cache of a model: groups of layers with pages, and layers with recurrent state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheLayout {
     /// Groups in order of first use.
     pub groups: Vec<CacheGroup>,
+    /// Recurrent layers.
+    pub states: Vec<StateSize>,
 }
 
 impl CacheLayout {
-    /// Reads the layout off a model.
+    /// Reads the layout off a model. Layers that read the cache of another have none.
     pub fn of(model: &Model) -> Self {
-        let mut groups: Vec<CacheGroup> = Vec::new();
+        let mut layout = CacheLayout { groups: Vec::new(), states: Vec::new() };
         for (layer, block) in model.blocks.iter().enumerate() {
-            let (kind, rows) = match &block.mixer {
-                Mixer::Gqa(g) => {
-                    let kind = g.window.map_or(CacheKind::Full, CacheKind::Window);
-                    (kind, (2 * g.kv_heads, g.head_dim))
+            match &block.mixer {
+                Mixer::Gqa(g) | Mixer::Gated(g) if g.kv.is_some() => {
+                    let kind = match g.attend.sight {
+                        Sight::Window(window) => CacheKind::Window(window),
+                        Sight::Past | Sight::All => CacheKind::Full,
+                    };
+                    layout.add(layer, kind, (2 * g.attend.kv_heads, g.attend.key_dim));
                 }
-                Mixer::Mla(m) => (CacheKind::Latent, (1, m.kv_rank + m.rope_dim)),
-            };
-            match groups.iter_mut().find(|g| g.kind == kind) {
-                Some(group) => {
-                    group.layers.push(layer);
-                    group.rows.push(rows);
+                Mixer::Gqa(_) | Mixer::Gated(_) => {}
+                Mixer::Mla(m) => layout.add(layer, CacheKind::Latent, (1, m.attend.key_dim)),
+                Mixer::DeltaNet(d) => {
+                    let memory = d.v_heads as usize * d.key_dim as usize * d.value_dim as usize;
+                    layout.states.push(StateSize { layer, conv: d.conv.state(), memory });
                 }
-                None => groups.push(CacheGroup { kind, layers: vec![layer], rows: vec![rows] }),
+                Mixer::Mamba2(m) => {
+                    let memory = m.heads as usize * m.head_dim as usize * m.state as usize;
+                    layout.states.push(StateSize { layer, conv: m.conv.state(), memory });
+                }
+                Mixer::ShortConv(s) => {
+                    layout.states.push(StateSize { layer, conv: s.conv.state(), memory: 0 });
+                }
             }
         }
-        CacheLayout { groups }
+        layout
+    }
+
+    fn add(&mut self, layer: usize, kind: CacheKind, rows: (u32, u32)) {
+        match self.groups.iter_mut().find(|g| g.kind == kind) {
+            Some(group) => {
+                group.layers.push(layer);
+                group.rows.push(rows);
+            }
+            None => self.groups.push(CacheGroup { kind, layers: vec![layer], rows: vec![rows] }),
+        }
     }
 
     /// Cached elements per position, windows counted as if they kept everything.
@@ -85,12 +140,20 @@ impl CacheLayout {
         rows.map(|&(heads, width)| u64::from(heads) * u64::from(width)).sum()
     }
 
-    /// Bytes of one page over all layers.
+    /// Bytes of one page over all layers, windows counted as if they kept everything.
     pub fn page_bytes(&self, kv: KvType) -> u64 {
-        let rows = self.groups.iter().flat_map(|g| &g.rows);
-        let token: u64 =
-            rows.map(|&(heads, width)| u64::from(heads) * kv.bytes(width.into())).sum();
-        token * PAGE as u64
+        self.groups.iter().map(|g| g.page_bytes(kv)).sum()
+    }
+
+    /// Bytes of one sequence's recurrent state.
+    pub fn state_bytes(&self) -> u64 {
+        self.states.iter().map(|s| 4 * (s.conv + s.memory) as u64).sum()
+    }
+
+    /// Bytes of all pages and state slots.
+    pub fn bytes(&self, limits: &Limits) -> u64 {
+        let pages = self.groups.iter().map(|g| g.page_bytes(limits.kv) * g.pages(limits) as u64);
+        pages.sum::<u64>() + self.state_bytes() * limits.states as u64
     }
 }
 
@@ -103,8 +166,22 @@ pub struct Limits {
     pub logits: usize,
     /// KV pages, shared by all sequences.
     pub pages: usize,
+    /// Sequences in a step.
+    pub sequences: usize,
+    /// Slots of recurrent state: one for each sequence, and those that keep prefixes.
+    pub states: usize,
+    /// Tokens of the longest sequence, by which LongRoPE chooses its factors.
+    pub context: usize,
     /// Cache element type.
     pub kv: KvType,
+}
+
+impl Limits {
+    /// Steps of `rows` rows and a cache of `pages` pages for one sequence, whose logits are wanted row by row.
+    pub fn new(rows: usize, pages: usize) -> Self {
+        let context = pages * PAGE;
+        Limits { rows, logits: 1, pages, sequences: 1, states: 1, context, kv: KvType::F16 }
+    }
 }
 
 /// Bytes by purpose.
@@ -112,7 +189,7 @@ pub struct Limits {
 pub struct Footprint {
     /// Tensor data as it lies in the file.
     pub weights: u64,
-    /// KV pages.
+    /// KV pages and recurrent states.
     pub kv: u64,
     /// Scratch buffers of [`crate::Scratch`] and [`staging`].
     pub buffers: u64,
@@ -127,17 +204,12 @@ impl Footprint {
 
 /// The memory of a model under `limits`, when its tensors take `weights` bytes.
 pub fn footprint(model: &Model, limits: &Limits, weights: u64) -> Footprint {
-    let w = widths(model);
-    let body = 4 * u64::from(model.width)
-        + 2 * u64::from(w.q)
-        + 2 * u64::from(w.kv)
-        + 2 * u64::from(w.ffn);
-    let logits = limits.logits as u64 * u64::from(model.vocab);
+    let buffers = Plan::of(model, limits);
+    let staged = limits.rows * buffers.fan_out;
     Footprint {
         weights,
-        kv: CacheLayout::of(model).page_bytes(limits.kv) * limits.pages as u64,
-        buffers: 4 * (body * limits.rows as u64 + logits)
-            + staging(widest_input(model), limits.rows),
+        kv: CacheLayout::of(model).bytes(limits),
+        buffers: 4 * buffers.elements() + staging(widest_input(model), staged),
     }
 }
 

@@ -65,6 +65,30 @@ impl<'a> Header<'a> {
         Ok(self.meta.opt_u32(&self.key(key))?)
     }
 
+    /// One number for each of `layers` layers: an array that has them (longer ones go on with layers that are left out),
+    /// or a single number for all.
+    pub fn counts(&self, key: &str, layers: u32) -> Result<Option<Vec<u32>>, ModelError> {
+        let full = self.key(key);
+        if !matches!(self.meta.get(&full), Some(hob_gguf::Value::Array(_))) {
+            return Ok(self.meta.opt_u32(&full)?.map(|one| vec![one; layers as usize]));
+        }
+        let all: Vec<u32> = self.meta.values(&full)?.take(layers as usize).collect();
+        match all.len() == layers as usize {
+            true => Ok(Some(all)),
+            false => Err(self.bad(key, format!("{} long", all.len()), "a number for each layer")),
+        }
+    }
+
+    /// One flag for each of `layers` layers.
+    pub fn flags(&self, key: &str, layers: u32) -> Result<Option<Vec<bool>>, ModelError> {
+        let Some(all) = self.meta.opt_values::<bool>(&self.key(key))? else { return Ok(None) };
+        let all: Vec<bool> = all.take(layers as usize).collect();
+        match all.len() == layers as usize {
+            true => Ok(Some(all)),
+            false => Err(self.bad(key, format!("{} long", all.len()), "a flag for each layer")),
+        }
+    }
+
     /// A finite float that must be there.
     pub fn f32(&self, key: &str) -> Result<f32, ModelError> {
         let key = self.key(key);
@@ -114,14 +138,24 @@ impl<'a> Header<'a> {
                 )?,
                 beta_fast: self.f32_or("rope.scaling.yarn_beta_fast", 32.0)?,
                 beta_slow: self.f32_or("rope.scaling.yarn_beta_slow", 1.0)?,
-                attn_factor: self.f32_or("rope.scaling.attn_factor", 1.0)?,
+                attn_factor: self.f32_or("rope.scaling.attn_factor", 1.0)?
+                    / self.softened(factor)?,
             }),
+            Some("longrope") => {
+                Ok(RopeScaling::Long(self.f32_or("rope.scaling.attn_factor", 1.0)?))
+            }
             Some(other) => Err(ModelError::BadValue {
                 key,
                 found: format!("'{other}'"),
-                expected: "none, linear or yarn".to_owned(),
+                expected: "none, linear, yarn or longrope".to_owned(),
             }),
         }
+    }
+
+    /// What YaRN's sharpening is divided by where a model says so (`mscale_all_dim`): it then scales the scores instead.
+    fn softened(&self, factor: f32) -> Result<f32, ModelError> {
+        let multiplier = self.f32_or("rope.scaling.yarn_log_multiplier", 0.0)?;
+        Ok(1.0 + 0.1 * multiplier * factor.max(1.0).ln())
     }
 
     /// An error about one of this architecture's keys.

@@ -4,31 +4,38 @@
 pub mod arch;
 mod batch;
 mod cache;
+mod counts;
 mod error;
+mod ffn;
 mod forward;
 mod header;
 pub mod hf;
 mod ops;
 mod recipe;
 mod rope;
+mod scratch;
 mod spec;
 mod weights;
 
-pub use batch::{Batch, BatchError, Output, Span};
+pub use batch::{Batch, BatchError, NO_PAGE, Output, Place, Span};
 pub use cache::{
-    CacheGroup, CacheKind, CacheLayout, Footprint, KvType, Limits, PAGE, footprint, staging,
-    widest_input,
+    CacheGroup, CacheKind, CacheLayout, Footprint, KvType, Limits, PAGE, StateSize, footprint,
+    staging, widest_input,
 };
 pub use error::ModelError;
-pub use forward::{Scratch, forward, head};
+pub use ffn::{Activation, Both, Dense, Ffn, Moe, Plain, Routing, Score, Shared};
+pub use forward::{forward, head, hidden};
 pub use header::Header;
-pub use ops::{Buf, Ops, OpsError};
+pub use ops::{Buf, Columns, Index, Ops, OpsError};
 pub use recipe::{
     BadOverride, FileSize, Override, Recipe, RecipeOptions, SizeError, TOKENIZER_BYTES_PER_ENTRY,
 };
-pub use rope::{Rope, RopePairs, RopeScaling};
+pub use rope::{Factors, Rope, RopePairs, RopeScaling};
+pub use scratch::Scratch;
 pub use spec::{
-    Activation, Block, Dense, Embed, Ffn, Gqa, Head, Linear, Mixer, Mla, Model, Moe, Norm, Routing,
+    Attend, Block, Conv, DeltaGates, DeltaNet, Embed, Gqa, Head, KeyValue, LayerInput, Linear,
+    Mamba2, Mixer, Mla, Model, Norm, NormKind, PerLayer, Pooling, ShortConv, Sight, Temper,
+    Unembed,
 };
 pub use weights::{Bound, Role, Tensors, Weight, WeightId, bind};
 

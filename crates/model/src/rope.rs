@@ -1,5 +1,6 @@
 //! Rotary position encoding as a table of frequencies: every scaling kind ends as one inverse frequency per pair
-//! and one factor on cos and sin, so backends know no kinds. LongRoPE (two tables) is absent until a model needs it.
+//! and one factor on cos and sin, so backends know no kinds. LongRoPE's two tables of divisors are chosen by the longest
+//! sequence that the backend is built for, as in llama.cpp: positions that are cached keep their meaning.
 
 use crate::WeightId;
 
@@ -32,6 +33,39 @@ pub enum RopeScaling {
         /// Factor on the attention magnitude, beside the YaRN rule.
         attn_factor: f32,
     },
+    /// LongRoPE (arXiv 2402.13753): tables of divisors are tensors; here is the factor on the attention magnitude.
+    Long(f32),
+}
+
+/// Tensors of divisors, `[dims / 2]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factors {
+    /// None.
+    One,
+    /// `rope_freqs.weight`: Llama 3's frequency factors.
+    Always(WeightId),
+    /// LongRoPE: `short` for contexts up to `original`, else `long`.
+    ByContext {
+        /// `rope_factors_short.weight`.
+        short: WeightId,
+        /// `rope_factors_long.weight`.
+        long: WeightId,
+        /// Context before extension.
+        original: u32,
+    },
+}
+
+impl Factors {
+    /// The table for sequences of at most `context` tokens.
+    pub fn choose(&self, context: usize) -> Option<WeightId> {
+        match *self {
+            Factors::One => None,
+            Factors::Always(id) => Some(id),
+            Factors::ByContext { short, long, original } => {
+                Some(if context > original as usize { long } else { short })
+            }
+        }
+    }
 }
 
 /// One position encoding. The angle of pair i at position p is `p * inv_freq[i] / factors[i]`.
@@ -45,8 +79,8 @@ pub struct Rope {
     pub inv_freq: Vec<f64>,
     /// Factor on cos and sin.
     pub magnitude: f32,
-    /// Tensor of divisors (`rope_freqs.weight`: Llama 3's frequency factors), `[dims / 2]`.
-    pub factors: Option<WeightId>,
+    /// Divisors.
+    pub factors: Factors,
 }
 
 impl Rope {
@@ -55,6 +89,7 @@ impl Rope {
         let plain = (0..dims / 2).map(|i| base.powf(-2.0 * f64::from(i) / f64::from(dims)));
         let (inv_freq, magnitude) = match scaling {
             RopeScaling::None => (plain.collect(), 1.0),
+            RopeScaling::Long(magnitude) => (plain.collect(), magnitude),
             RopeScaling::Linear(factor) => (plain.map(|f| f / f64::from(factor)).collect(), 1.0),
             RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attn_factor } => {
                 let low = correction(dims, base, original, beta_fast).floor().max(0.0);
@@ -67,7 +102,7 @@ impl Rope {
                 (mixed.collect(), attn_factor * (1.0 + 0.1 * factor.max(1.0).ln()))
             }
         };
-        Rope { pairs, dims, inv_freq, magnitude, factors: None }
+        Rope { pairs, dims, inv_freq, magnitude, factors: Factors::One }
     }
 
     /// Writes cos and sin of `position` for every pair, given the divisors (empty: none).

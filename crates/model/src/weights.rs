@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use hob_gguf::Gguf;
 
-use crate::{Activation, Dense, Linear, ModelError, Norm};
+use crate::{Activation, Dense, Linear, Model, ModelError, Norm, NormKind};
 
 /// Index of a weight in [`crate::Model::weights`]; backends keep their device handles in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,11 +23,20 @@ impl WeightId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     TokenEmbd,
+    TokenTypes,
+    PositionEmbd,
+    PerLayerTokenEmbd,
+    PerLayerModelProj,
+    PerLayerInpGate,
+    PerLayerProj,
     Output,
     AttnQ,
     AttnK,
     AttnV,
+    AttnQkv,
+    AttnGate,
     AttnOutput,
+    AttnSinks,
     AttnQA,
     AttnQB,
     AttnKvA,
@@ -39,13 +48,26 @@ pub enum Role {
     FfnGateInp,
     FfnGateExps,
     FfnUpExps,
+    FfnGateUpExps,
     FfnDownExps,
+    FfnGateInpShexp,
     FfnGateShexp,
     FfnUpShexp,
     FfnDownShexp,
     ExpProbsB,
+    SsmIn,
+    SsmConv1d,
+    SsmA,
+    SsmD,
+    SsmAlpha,
+    SsmBeta,
+    SsmOut,
+    ShortconvConv,
+    ShortconvInProj,
+    ShortconvOutProj,
     Norm,
     Bias,
+    Scale,
     RopeFreqs,
 }
 
@@ -68,13 +90,39 @@ impl Weight {
         self.shape.iter().product()
     }
 
-    /// Whether recipes decide its type. What has one dimension, and norms, biases and routers stay as they are.
+    /// Whether recipes decide its type. What has one dimension, and what is small and sensitive, stays as it is: norms,
+    /// biases, routers, convolutions, decays.
     pub fn is_quantizable(&self) -> bool {
-        let small = matches!(
+        use Role::*;
+        let kept = matches!(
             self.role,
-            Role::FfnGateInp | Role::ExpProbsB | Role::Norm | Role::Bias | Role::RopeFreqs
+            FfnGateInp
+                | FfnGateInpShexp
+                | ExpProbsB
+                | PositionEmbd
+                | PerLayerModelProj
+                | TokenTypes
+                | SsmConv1d
+                | SsmA
+                | SsmD
+                | ShortconvConv
+                | AttnSinks
+                | Norm
+                | Bias
+                | Scale
+                | RopeFreqs
         );
-        self.shape.len() >= 2 && !small
+        self.shape.len() >= 2 && !kept
+    }
+
+    /// Whether it is multiplied with rows, one matrix or a stack of them.
+    pub fn is_matrix(&self) -> bool {
+        use Role::*;
+        let list = matches!(
+            self.role,
+            SsmConv1d | SsmA | SsmD | ShortconvConv | AttnSinks | Norm | Bias | Scale | RopeFreqs
+        );
+        self.shape.len() >= 2 && !list
     }
 }
 
@@ -107,17 +155,21 @@ impl Tensors {
 
     /// RMS norm weight `blk.{layer}.{name}.weight` over groups of `width`.
     pub fn norm(&mut self, layer: u32, name: &str, width: u32, eps: f32) -> Norm {
-        Norm {
-            weight: self.block(layer, &format!("{name}.weight"), &[width], Role::Norm),
-            width,
-            eps,
-        }
+        let weight = self.block(layer, &format!("{name}.weight"), &[width], Role::Norm);
+        Norm { kind: NormKind::Rms, weight: Some(weight), bias: None, width, eps }
+    }
+
+    /// Layer norm `blk.{layer}.{name}` with its bias, over rows of `width`.
+    pub fn layer_norm(&mut self, layer: u32, name: &str, width: u32, eps: f32) -> Norm {
+        let bias = self.block(layer, &format!("{name}.bias"), &[width], Role::Bias);
+        let rms = self.norm(layer, name, width, eps);
+        Norm { kind: NormKind::Layer, bias: Some(bias), ..rms }
     }
 
     /// `blk.{layer}.{name}.weight` of shape `[input, output]`, without bias.
     pub fn linear(&mut self, layer: u32, name: &str, shape: [u32; 2], role: Role) -> Linear {
         let weight = self.block(layer, &format!("{name}.weight"), &shape, role);
-        Linear { weight, bias: None, input: shape[0], output: shape[1] }
+        Linear { weight, bias: None, first: 0, input: shape[0], output: shape[1] }
     }
 
     /// Like [`Tensors::linear`], with `blk.{layer}.{name}.bias` beside it when `bias` is true.
@@ -135,6 +187,22 @@ impl Tensors {
         linear
     }
 
+    /// `count` matrices of `[input, output]` in one tensor, with a row of biases for each when `bias` is true.
+    pub fn stack(
+        &mut self,
+        layer: u32,
+        name: &str,
+        [input, output, count]: [u32; 3],
+        role: Role,
+        bias: bool,
+    ) -> Linear {
+        let shape = [input, output, count];
+        let weight = self.block(layer, &format!("{name}.weight"), &shape, role);
+        let bias =
+            bias.then(|| self.block(layer, &format!("{name}.bias"), &shape[1..], Role::Bias));
+        Linear { weight, bias, first: 0, input, output }
+    }
+
     /// The gated feed-forward `ffn_gate`, `ffn_up`, `ffn_down` of a layer.
     pub fn gated_ffn(&mut self, layer: u32, width: u32, ffn: u32, act: Activation) -> Dense {
         Dense {
@@ -145,10 +213,29 @@ impl Tensors {
         }
     }
 
+    /// The same with gate and up projection in one tensor, `ffn_up`.
+    pub fn fused_ffn(&mut self, layer: u32, width: u32, ffn: u32, act: Activation) -> Dense {
+        let both = self.linear(layer, "ffn_up", [width, 2 * ffn], Role::FfnUp);
+        let [gate, up] = both.split([ffn, ffn]);
+        Dense { gate, up, down: self.linear(layer, "ffn_down", [ffn, width], Role::FfnDown), act }
+    }
+
     fn push(&mut self, name: String, shape: &[u32], role: Role, layer: Option<u32>) -> WeightId {
         let shape = shape.iter().map(|&n| u64::from(n)).collect();
         self.list.push(Weight { name, shape, role, layer });
         WeightId(self.list.len() as u32 - 1)
+    }
+}
+
+impl Linear {
+    /// Linears of consecutive rows: what a fused projection consists of.
+    pub fn split<const N: usize>(&self, outputs: [u32; N]) -> [Linear; N] {
+        let mut first = self.first;
+        outputs.map(|output| {
+            let part = Linear { first, output, ..self.clone() };
+            first += output;
+            part
+        })
     }
 }
 
@@ -159,17 +246,19 @@ pub struct Bound {
     pub tensors: Vec<usize>,
 }
 
-/// Matches a description with a file, strictly both ways. Trailing dimensions of 1 are ignored.
-pub fn bind(arch: &str, weights: &[Weight], gguf: &Gguf) -> Result<Bound, ModelError> {
-    let mut by_name: HashMap<&str, usize> =
-        gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+/// Matches a description with a file, strictly both ways but for what the description leaves out on purpose
+/// ([`Model::skips`]). Trailing dimensions of 1 are ignored, and those of vectors altogether.
+pub fn bind(model: &Model, gguf: &Gguf) -> Result<Bound, ModelError> {
+    let (arch, weights) = (model.arch, &model.weights);
+    let known = gguf.tensors().iter().enumerate().filter(|(_, t)| !model.skips(&t.name));
+    let mut by_name: HashMap<&str, usize> = known.map(|(i, t)| (t.name.as_str(), i)).collect();
     let mut tensors = Vec::with_capacity(weights.len());
     for weight in weights {
         let index = by_name
             .remove(weight.name.as_str())
             .ok_or_else(|| ModelError::MissingTensor(weight.name.clone()))?;
         let found = &gguf.tensors()[index].dims;
-        if trimmed(found) != trimmed(&weight.shape) {
+        if !same_shape(found, weight) {
             return Err(ModelError::Shape {
                 name: weight.name.clone(),
                 found: found.to_vec(),
@@ -182,6 +271,11 @@ pub fn bind(arch: &str, weights: &[Weight], gguf: &Gguf) -> Result<Bound, ModelE
         Some(stray) => Err(ModelError::UnusedTensor(stray.to_owned(), arch.to_owned())),
         None => Ok(Bound { tensors }),
     }
+}
+
+fn same_shape(found: &[u64], weight: &Weight) -> bool {
+    trimmed(found) == trimmed(&weight.shape)
+        || (!weight.is_matrix() && found.iter().product::<u64>() == weight.elements())
 }
 
 fn trimmed(shape: &[u64]) -> &[u64] {

@@ -1,10 +1,12 @@
 //! DeepSeek V2, V3 and R1: latent attention in absorbed form, a few dense layers, then routed experts with a shared
-//! one. Described for planning; neither part has a data flow yet. Multi-token prediction layers are left out.
+//! one. Files from before the absorbed form (one tensor `attn_kv_b`) are refused; layers that predict further tokens
+//! are left out.
 
 use super::common::Common;
+use super::experts::Experts;
 use crate::{
-    Activation, Block, Dense, Ffn, Header, Mixer, Mla, Model, ModelError, Moe, Role, Rope,
-    RopePairs, RopeScaling, Routing, Tensors,
+    Attend, Header, Mixer, Mla, Model, ModelError, Role, Rope, RopePairs, RopeScaling, Sight,
+    Temper, Tensors,
 };
 
 pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
@@ -12,26 +14,25 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
     // so the numbers that matter have keys of their own.
     let d = Dims::read(h)?;
     let c = Common::latent(h)?;
+    if h.has("blk.0.attn_kv_b.weight") && !h.has("blk.0.attn_k_b.weight") {
+        let expected = "attn_k_b and attn_v_b: convert the model again with a current converter";
+        return Err(h.bad("attention.kv_lora_rank", "given with attn_kv_b", expected));
+    }
+    let experts = Experts::read(h, &c, false)?;
     let mut t = Tensors::new();
     let scaling = h.rope_scaling()?;
-    let rope = Rope::new(RopePairs::Adjacent, d.rope_dim, c.rope_base, scaling);
-    let scale = score_scale(h, &d, scaling)?;
-    let dense_layers = h.opt_u32("leading_dense_block_count")?.unwrap_or(0);
-    let routing = routing(h)?;
-    let mut blocks = Vec::with_capacity(c.layers as usize);
-    for i in 0..c.layers {
-        blocks.push(Block {
-            attn_norm: t.norm(i, "attn_norm", c.width, c.eps),
-            mixer: Mixer::Mla(mla(&c, &d, &mut t, i, scale)),
-            attn_post_norm: None,
-            ffn_norm: t.norm(i, "ffn_norm", c.width, c.eps),
-            ffn: match i < dense_layers {
-                true => Ffn::Dense(t.gated_ffn(i, c.width, c.ffn, Activation::Silu)),
-                false => Ffn::Moe(moe(h, &c, &mut t, i, routing)?),
-            },
-            ffn_post_norm: None,
-        });
-    }
+    let mut rope = Rope::new(RopePairs::Adjacent, d.rope_dim, c.rope_base, scaling);
+    // YaRN's sharpening is in the scale of the scores.
+    rope.magnitude = h.f32_or("rope.scaling.attn_factor", 1.0)?;
+    let attend = d.attend(h, &c, scaling)?;
+    let blocks = (0..c.layers).map(|i| {
+        let mixer = |t: &mut Tensors| Mixer::Mla(mla(&c, &d, t, i, attend.clone()));
+        c.block(&mut t, i, mixer, |t| match &experts {
+            Some(experts) => experts.ffn(h, &c, t, i),
+            None => c.dense(t, i),
+        })
+    });
+    let blocks = blocks.collect();
     Ok(c.model(h, "deepseek2", t, blocks, vec![rope]))
 }
 
@@ -80,6 +81,24 @@ impl Dims {
     }
 }
 
+impl Dims {
+    fn attend(&self, h: &Header, c: &Common, scaling: RopeScaling) -> Result<Attend, ModelError> {
+        let beta = h.f32_or("attention.temperature_scale", 0.0)?;
+        let original = h.size_or("attention.temperature_length", c.context)?;
+        Ok(Attend {
+            heads: c.heads,
+            kv_heads: 1,
+            key_dim: self.kv_rank + self.rope_dim,
+            value_dim: self.kv_rank,
+            scale: score_scale(h, self, scaling)?,
+            sight: Sight::Past,
+            softcap: None,
+            sinks: None,
+            temper: (beta != 0.0).then_some(Temper { beta, original }),
+        })
+    }
+}
+
 /// 1 / sqrt(key width), times the square of YaRN's sharpening (DeepSeek-V3's published modelling code).
 fn score_scale(h: &Header, d: &Dims, scaling: RopeScaling) -> Result<f32, ModelError> {
     let plain = 1.0 / ((d.nope_dim + d.rope_dim) as f32).sqrt();
@@ -89,7 +108,7 @@ fn score_scale(h: &Header, d: &Dims, scaling: RopeScaling) -> Result<f32, ModelE
     Ok(plain * sharpen * sharpen)
 }
 
-fn mla(c: &Common, d: &Dims, t: &mut Tensors, i: u32, scale: f32) -> Mla {
+fn mla(c: &Common, d: &Dims, t: &mut Tensors, i: u32, attend: Attend) -> Mla {
     let q_out = c.heads * (d.nope_dim + d.rope_dim);
     let (q_a, q_b) = match d.q_rank {
         Some(rank) => {
@@ -99,69 +118,17 @@ fn mla(c: &Common, d: &Dims, t: &mut Tensors, i: u32, scale: f32) -> Mla {
         }
         None => (None, t.linear(i, "attn_q", [c.width, q_out], Role::AttnQ)),
     };
+    let (k_b, v_b) = ([d.nope_dim, d.kv_rank, c.heads], [d.kv_rank, d.value_dim, c.heads]);
     Mla {
         q_a,
         q_b,
         kv_a: t.linear(i, "attn_kv_a_mqa", [c.width, d.kv_rank + d.rope_dim], Role::AttnKvA),
         kv_a_norm: t.norm(i, "attn_kv_a_norm", d.kv_rank, c.eps),
-        k_b: t.block(i, "attn_k_b.weight", &[d.nope_dim, d.kv_rank, c.heads], Role::AttnKB),
-        v_b: t.block(i, "attn_v_b.weight", &[d.kv_rank, d.value_dim, c.heads], Role::AttnVB),
+        k_b: t.stack(i, "attn_k_b", k_b, Role::AttnKB, false),
+        v_b: t.stack(i, "attn_v_b", v_b, Role::AttnVB, false),
         o: t.linear(i, "attn_output", [c.heads * d.value_dim, c.width], Role::AttnOutput),
-        heads: c.heads,
-        kv_rank: d.kv_rank,
+        attend,
         rope_dim: d.rope_dim,
-        scale,
         rope: 0,
     }
-}
-
-fn routing(h: &Header) -> Result<Routing, ModelError> {
-    let sigmoid = match h.opt_u32("expert_gating_func")?.unwrap_or(1) {
-        1 => false,
-        2 => true,
-        other => return Err(h.bad("expert_gating_func", other, "1 (softmax) or 2 (sigmoid)")),
-    };
-    Ok(Routing {
-        sigmoid,
-        groups: (h.size_or("expert_group_count", 1)?, h.size_or("expert_group_used_count", 1)?),
-        normalize: h.bool_or("expert_weights_norm", false)?,
-        scale: h.f32_or("expert_weights_scale", 1.0)?,
-    })
-}
-
-fn moe(
-    h: &Header,
-    c: &Common,
-    t: &mut Tensors,
-    i: u32,
-    routing: Routing,
-) -> Result<Moe, ModelError> {
-    let (experts, used) = (h.size("expert_count")?, h.size("expert_used_count")?);
-    let ffn = h.size("expert_feed_forward_length")?;
-    let shared_count = h.opt_u32("expert_shared_count")?.unwrap_or(0);
-    let shared = shared_count.checked_mul(ffn).ok_or_else(|| {
-        h.bad("expert_shared_count", shared_count, "so many that their widths' sum fits 32 bits")
-    })?;
-    let bias = h.has(&format!("blk.{i}.exp_probs_b.bias"));
-    if used > experts {
-        return Err(h.bad("expert_used_count", used, "at most expert_count"));
-    }
-    Ok(Moe {
-        router: t.linear(i, "ffn_gate_inp", [c.width, experts], Role::FfnGateInp),
-        choice_bias: bias.then(|| t.block(i, "exp_probs_b.bias", &[experts], Role::ExpProbsB)),
-        gate: t.block(i, "ffn_gate_exps.weight", &[c.width, ffn, experts], Role::FfnGateExps),
-        up: t.block(i, "ffn_up_exps.weight", &[c.width, ffn, experts], Role::FfnUpExps),
-        down: t.block(i, "ffn_down_exps.weight", &[ffn, c.width, experts], Role::FfnDownExps),
-        shared: (shared > 0).then(|| Dense {
-            gate: t.linear(i, "ffn_gate_shexp", [c.width, shared], Role::FfnGateShexp),
-            up: t.linear(i, "ffn_up_shexp", [c.width, shared], Role::FfnUpShexp),
-            down: t.linear(i, "ffn_down_shexp", [shared, c.width], Role::FfnDownShexp),
-            act: Activation::Silu,
-        }),
-        experts,
-        used,
-        ffn,
-        act: Activation::Silu,
-        routing,
-    })
 }

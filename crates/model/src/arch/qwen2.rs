@@ -1,12 +1,38 @@
-//! Qwen2 and Qwen2.5: biases on q, k and v, rotary pairs by halves.
+//! Qwen2, Qwen2.5 and Qwen3, dense and with experts: rotary pairs by halves. What differs between them the file has or
+//! lacks: biases on q, k and v, norms of the heads of q and k, a gated shared expert.
 
 use super::common::Common;
-use crate::{Header, Model, ModelError, RopePairs, Tensors};
+use super::experts::Experts;
+use crate::{Header, Mixer, Model, ModelError, RopePairs, Tensors};
 
-pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
+pub(super) fn qwen2(h: &Header) -> Result<Model, ModelError> {
+    describe(h, "qwen2", false)
+}
+
+pub(super) fn qwen2moe(h: &Header) -> Result<Model, ModelError> {
+    describe(h, "qwen2moe", false)
+}
+
+pub(super) fn qwen3(h: &Header) -> Result<Model, ModelError> {
+    describe(h, "qwen3", false)
+}
+
+pub(super) fn qwen3moe(h: &Header) -> Result<Model, ModelError> {
+    describe(h, "qwen3moe", true)
+}
+
+fn describe(h: &Header, arch: &'static str, normalize: bool) -> Result<Model, ModelError> {
     let c = Common::read(h)?;
+    let experts = Experts::read(h, &c, normalize)?;
     let mut t = Tensors::new();
-    let rope = c.rope(h, RopePairs::Halves)?;
-    let blocks = (0..c.layers).map(|i| c.block(&mut t, i, |t| c.gqa(h, t, i))).collect();
-    Ok(c.model(h, "qwen2", t, blocks, vec![rope]))
+    let rope = c.rope(h, &mut t, RopePairs::Halves)?;
+    let blocks = (0..c.layers).map(|i| match &experts {
+        Some(experts) => {
+            let mixer = |t: &mut Tensors| Mixer::Gqa(c.gqa(h, t, i));
+            c.block(&mut t, i, mixer, |t| experts.ffn(h, &c, t, i))
+        }
+        None => c.dense_block(h, &mut t, i),
+    });
+    let blocks = blocks.collect();
+    Ok(c.model(h, arch, t, blocks, vec![rope]))
 }

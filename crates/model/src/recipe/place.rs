@@ -2,7 +2,7 @@
 //! the whole model. Weights without a place are those that no recipe quantizes.
 
 use super::Part;
-use crate::{Ffn, Mixer, Model, Role, Weight};
+use crate::{Mixer, Model, Role, Weight};
 
 /// Architectures and depths that llama.cpp calls 70B, and whether grouped queries are part of it (Llama 1 65B has none).
 const SIZE_70B: &[(&str, usize, bool)] = &[("llama", 80, true), ("qwen2", 80, false)];
@@ -32,14 +32,13 @@ pub(super) struct Place {
 
 impl Facts {
     pub fn of(model: &Model) -> Self {
-        let group = model.blocks.first().map_or(1, |block| match &block.mixer {
-            Mixer::Gqa(gqa) => gqa.heads / gqa.kv_heads.max(1),
-            Mixer::Mla(mla) => mla.heads,
+        let attention = model.blocks.iter().find_map(|block| match &block.mixer {
+            Mixer::Gqa(gqa) | Mixer::Gated(gqa) => Some(&gqa.attend),
+            Mixer::Mla(mla) => Some(&mla.attend),
+            Mixer::DeltaNet(_) | Mixer::Mamba2(_) | Mixer::ShortConv(_) => None,
         });
-        let experts = model.blocks.iter().find_map(|block| match &block.ffn {
-            Ffn::Moe(moe) => Some(moe.experts),
-            Ffn::Dense(_) => None,
-        });
+        let group = attention.map_or(1, |a| a.heads / a.kv_heads.max(1));
+        let experts = model.blocks.iter().find_map(|block| block.ffn.moe()).map(|moe| moe.experts);
         let (experts, arch, depth) = (experts.unwrap_or(0), model.arch, model.blocks.len());
         let size_70b = |&(name, layers, grouped): &(&str, usize, bool)| {
             // With eight experts llama.cpp names the size by them.
@@ -51,7 +50,7 @@ impl Facts {
             experts,
             size_70b: SIZE_70B.iter().any(size_70b),
             layers: depth as u32,
-            tied: model.embed.weight == model.head.linear.weight,
+            tied: model.output() == Some(model.embed.weight),
         }
     }
 
@@ -84,15 +83,12 @@ impl Facts {
             Role::AttnK => Part::AttnK,
             Role::AttnV => Part::AttnV,
             Role::AttnOutput => Part::AttnOutput,
-            Role::FfnGate | Role::FfnGateExps | Role::FfnGateShexp => Part::FfnGate,
+            Role::FfnGate | Role::FfnGateExps | Role::FfnGateUpExps | Role::FfnGateShexp => {
+                Part::FfnGate
+            }
             Role::FfnUp | Role::FfnUpExps | Role::FfnUpShexp => Part::FfnUp,
             Role::FfnDown | Role::FfnDownExps | Role::FfnDownShexp => Part::FfnDown,
-            Role::AttnQA | Role::AttnQB | Role::AttnKvA | Role::AttnKB | Role::AttnVB => {
-                Part::Other
-            }
-            Role::FfnGateInp | Role::ExpProbsB | Role::Norm | Role::Bias | Role::RopeFreqs => {
-                return None;
-            }
+            _ => Part::Other,
         })
     }
 }

@@ -1,0 +1,28 @@
+//! gpt-oss: biases everywhere, attention sinks, every other layer with a sliding window, experts with a clamped SwiGLU
+//! whose weights are a softmax over the chosen ones (OpenAI's model card, arXiv 2508.10925).
+
+use super::common::Common;
+use super::experts::Experts;
+use crate::{Activation, Header, Mixer, Model, ModelError, Role, RopePairs, Score, Sight, Tensors};
+
+pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
+    let c = Common { ffn_norm: "post_attention_norm", ..Common::read(h)? };
+    let window = h.size("attention.sliding_window")?;
+    let mut experts =
+        Experts::read(h, &c, false)?.ok_or_else(|| h.bad("expert_count", 0, "at least 1"))?;
+    experts.act = Activation::SwigluOai;
+    experts.routing.score = Score::SoftmaxOfChosen;
+    let mut t = Tensors::new();
+    let rope = c.rope(h, &mut t, RopePairs::Halves)?;
+    let blocks = (0..c.layers).map(|i| {
+        let mixer = |t: &mut Tensors| {
+            let mut gqa = c.gqa(h, t, i);
+            gqa.attend.sinks = Some(t.block(i, "attn_sinks.weight", &[c.heads], Role::AttnSinks));
+            gqa.attend.sight = if i % 2 == 0 { Sight::Window(window) } else { Sight::Past };
+            Mixer::Gqa(gqa)
+        };
+        c.block(&mut t, i, mixer, |t| experts.ffn(h, &c, t, i))
+    });
+    let blocks = blocks.collect();
+    Ok(c.model(h, "gpt-oss", t, blocks, vec![rope]))
+}
