@@ -110,7 +110,14 @@ impl Conditions<'_> {
 
     fn limits(&self, tokens: usize) -> Limits {
         let pages = tokens.div_ceil(PAGE) * self.sequences;
-        Limits { rows: STEP_ROWS, logits: self.sequences, pages, kv: self.kv }
+        Limits {
+            logits: self.sequences,
+            sequences: self.sequences,
+            states: self.sequences,
+            context: tokens,
+            kv: self.kv,
+            ..Limits::new(STEP_ROWS, pages)
+        }
     }
 
     fn cache(&self, tokens: usize) -> u64 {
@@ -122,6 +129,7 @@ impl Context {
     /// One line for the user.
     pub fn line(&self, model: &Model) -> String {
         let kind = match self.limits.kv {
+            KvType::F32 => "F32",
             KvType::F16 => "F16",
             KvType::Q8_0 => "Q8_0",
         };
@@ -152,7 +160,7 @@ mod tests {
 
     /// Bytes that must be available for exactly this many pages.
     fn needed(model: &Model, pages: usize) -> u64 {
-        let limits = Limits { rows: STEP_ROWS, logits: 1, pages, kv: KvType::F16 };
+        let limits = Limits::new(STEP_ROWS, pages);
         let total = footprint(model, &limits, 1 << 20).total();
         (total..).find(|a| a - a / RESERVE >= total).unwrap()
     }

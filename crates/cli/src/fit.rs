@@ -107,8 +107,7 @@ fn read_config(path: &Path) -> Result<String> {
 
 fn of_file(name: &str, file: &ModelFile) -> Result<Subject> {
     let model = file.describe()?;
-    hob_model::bind(model.arch, &model.weights, &file.gguf)
-        .with_context(|| format!("cannot use {name}"))?;
+    hob_model::bind(&model, &file.gguf).with_context(|| format!("cannot use {name}"))?;
     let mut meta = MetaBuilder::new();
     meta.extend(file.meta());
     Subject::new(name, model, meta, None)

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use hob_model::{KvType, PAGE};
+use hob_model::{KvType, PAGE, Sight, Temper};
 
 use crate::isa::{Floats, IsaKind, Plain};
 use crate::kv::{GROUP, HeadPage, KvView};
@@ -30,6 +30,8 @@ pub struct Task {
     pub pages: (usize, usize),
     /// Key head.
     pub head: usize,
+    /// First position that no row of the span sees.
+    pub end: usize,
 }
 
 /// What all tasks of a layer share.
@@ -47,10 +49,18 @@ pub struct Attention<'a> {
     pub kv: KvView<'a>,
     /// Query heads per key head.
     pub group: usize,
+    /// Width of a value.
+    pub value_dim: usize,
     /// Factor on scores.
     pub scale: f32,
-    /// How many positions a row sees, its own included.
-    pub window: usize,
+    /// What a row sees.
+    pub sight: Sight,
+    /// Cap on scores.
+    pub softcap: Option<f32>,
+    /// A score for each query head that has no value.
+    pub sinks: Option<&'a [f32]>,
+    /// Growth of queries by position.
+    pub temper: Option<Temper>,
 }
 
 /// One head of one page, and how to read it.
@@ -58,7 +68,11 @@ pub struct Attention<'a> {
 struct Cached {
     kind: KvType,
     page: HeadPage,
+    /// Width of a key, and from a value to the next.
     dim: usize,
+    value_dim: usize,
+    /// Keys of latents, `[dim][PAGE]`.
+    turned: Option<*const f32>,
 }
 
 /// Buffers of one thread.
@@ -69,6 +83,7 @@ pub struct Space {
     mixed: Vec<f32>,
     most: Vec<f32>,
     sums: Vec<f32>,
+    turned: Vec<f32>,
 }
 
 /// Batch rows per task when `group` query heads share a key head.
@@ -82,18 +97,17 @@ impl Attention<'_> {
     /// # Safety
     /// Views cover the task's rows, its results are written by no one else, its keys and values are in place.
     pub unsafe fn run(&self, isa: IsaKind, task: Task, space: &mut Space) {
-        let whole = self.kv.head_dim(self.layer).is_multiple_of(16);
-        let isa = if whole { isa } else { IsaKind::Scalar };
+        let whole = self.kv.head_dim(self.layer) | self.value_dim;
+        let isa = if whole.is_multiple_of(16) { isa } else { IsaKind::Scalar };
         dispatch!(isa, |isa| self.rows(isa, task, space))
     }
 
     #[inline(always)]
     unsafe fn rows<I: Floats>(&self, isa: I, task: Task, space: &mut Space) {
-        let dim = self.kv.head_dim(self.layer);
-        let rows = task.rows * self.group;
+        let (dim, rows) = (self.kv.head_dim(self.layer), task.rows * self.group);
         self.load(task, dim, space);
-        let last = task.start + task.rows - 1;
-        let passed = (task.start + 1).saturating_sub(self.window) / PAGE;
+        let passed = self.seen(task, 0).start / PAGE;
+        let last = self.seen(task, task.rows - 1).end - 1;
         for (index, &page) in self.pages[task.pages.0..task.pages.1].iter().enumerate().skip(passed)
         {
             let first = index * PAGE;
@@ -101,46 +115,75 @@ impl Attention<'_> {
                 break;
             }
             let keys = PAGE.min(last + 1 - first);
-            let page = self.kv.head(self.layer, page, task.head);
-            let cached = Cached { kind: self.kv.kind(), page, dim };
+            let cached = self.cached(page, task.head, keys, space);
             for_rows(rows, |at, n| match n {
                 3 => scores::<I, 3>(isa, cached, at, space),
                 _ => scores::<I, 1>(isa, cached, at, space),
             });
             for row in 0..rows {
-                let end = task.start + row / self.group + 1;
+                let seen = self.seen(task, row / self.group);
                 let slot = |position: usize| position.saturating_sub(first).min(PAGE);
-                let visible = slot(end.saturating_sub(self.window))..slot(end);
-                softmax(isa, row, visible, dim, space);
+                if let Some(cap) = self.softcap {
+                    soften(isa, &mut space.scores[row * PAGE..(row + 1) * PAGE], cap);
+                }
+                softmax(isa, row, slot(seen.start)..slot(seen.end), self.value_dim, space);
             }
             for_rows(rows, |at, n| match n {
                 3 => mix::<I, 3>(isa, cached, keys, at, space),
                 _ => mix::<I, 1>(isa, cached, keys, at, space),
             });
         }
-        self.finish(task, dim, space);
+        self.finish(task, space);
     }
 
-    /// Copies the queries, scaled, and resets the running softmax.
+    /// Multiply-adds of a task's scores, by and large.
+    pub fn work(&self, task: Task) -> usize {
+        let seen = self.seen(task, task.rows - 1).len();
+        task.rows * seen * self.group * self.kv.head_dim(self.layer)
+    }
+
+    /// Positions that a row of the task sees.
+    fn seen(&self, task: Task, row: usize) -> Range<usize> {
+        let end = task.start + row + 1;
+        match self.sight {
+            Sight::Past => 0..end,
+            Sight::Window(window) => end.saturating_sub(window as usize)..end,
+            Sight::All => 0..task.end,
+        }
+    }
+
+    unsafe fn cached(&self, page: u32, head: usize, keys: usize, space: &mut Space) -> Cached {
+        let (kv, dim) = (self.kv, self.kv.head_dim(self.layer));
+        let page = kv.head(self.layer, page, head);
+        let turned = kv.latent(self.layer).then(|| {
+            space.turned.resize(dim * PAGE, 0.0);
+            kv.transposed(page, dim, keys, &mut space.turned);
+            space.turned.as_ptr()
+        });
+        Cached { kind: kv.kind(), page, dim, value_dim: self.value_dim, turned }
+    }
+
+    /// Copies the queries, scaled, and starts the running softmax: with the sinks, where there are any.
     unsafe fn load(&self, task: Task, dim: usize, space: &mut Space) {
         let rows = task.rows * self.group;
         space.q.clear();
+        space.most.clear();
         for row in 0..rows {
-            let (r, g) = (row / self.group, row % self.group);
-            let q = self.q.row(task.row + r).add((task.head * self.group + g) * dim);
-            let q = std::slice::from_raw_parts(q, dim);
-            space.q.extend(q.iter().map(|q| q * self.scale));
+            let (r, head) = (row / self.group, task.head * self.group + row % self.group);
+            let q = std::slice::from_raw_parts(self.q.row(task.row + r).add(head * dim), dim);
+            let scale = self.scale * self.temper.map_or(1.0, |t| t.at(task.start + r));
+            space.q.extend(q.iter().map(|q| q * scale));
+            space.most.push(self.sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head]));
         }
         space.scores.resize(rows * PAGE, 0.0);
         space.mixed.clear();
-        space.mixed.resize(rows * dim, 0.0);
-        space.most.clear();
-        space.most.resize(rows, f32::NEG_INFINITY);
+        space.mixed.resize(rows * self.value_dim, 0.0);
         space.sums.clear();
-        space.sums.resize(rows, 0.0);
+        space.sums.resize(rows, if self.sinks.is_some() { 1.0 } else { 0.0 });
     }
 
-    unsafe fn finish(&self, task: Task, dim: usize, space: &Space) {
+    unsafe fn finish(&self, task: Task, space: &Space) {
+        let dim = self.value_dim;
         for (row, mixed) in space.mixed.chunks_exact(dim).enumerate() {
             let (r, g) = (row / self.group, row % self.group);
             let out = self.dst.at(task.row + r, (task.head * self.group + g) * dim);
@@ -149,6 +192,18 @@ impl Attention<'_> {
                 *out.add(i) = x * scale;
             }
         }
+    }
+}
+
+/// `x = cap * tanh(x / cap)`, as `cap - 2 cap / (exp(2 x / cap) + 1)`.
+#[inline(always)]
+unsafe fn soften<I: Floats>(isa: I, x: &mut [f32], cap: f32) {
+    let (caps, twice) = (isa.fsplat(cap), isa.fsplat(2.0 * cap));
+    for i in (0..x.len()).step_by(I::LANES) {
+        let p = x.as_mut_ptr().add(i);
+        let power = exp(isa, isa.fmul(isa.fload(p), isa.fsplat(2.0 / cap)));
+        let share = isa.fdiv(twice, isa.fadd(power, isa.fsplat(1.0)));
+        isa.fstore(p, isa.fnma(share, isa.fsplat(1.0), caps));
     }
 }
 
@@ -219,6 +274,20 @@ trait Load<I: Floats>: Copy {
     unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F;
 }
 
+/// F32, `stride` apart.
+#[derive(Clone, Copy)]
+struct Singles {
+    data: *const f32,
+    stride: usize,
+}
+
+impl<I: Floats> Load<I> for Singles {
+    #[inline(always)]
+    unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F {
+        isa.fload(self.data.add(i * self.stride + v * I::LANES))
+    }
+}
+
 /// F16, `stride` apart.
 #[derive(Clone, Copy)]
 struct Halves {
@@ -268,12 +337,17 @@ impl<I: Floats> Load<I> for Scaled {
 /// Scores of `N` query rows with the keys of a page.
 #[inline(always)]
 unsafe fn scores<I: Floats, const N: usize>(isa: I, cached: Cached, at: usize, space: &mut Space) {
-    let Cached { kind, page, dim } = cached;
+    let Cached { kind, page, dim, turned, .. } = cached;
     let q = space.q.as_ptr().add(at * dim);
     let out = space.scores.as_mut_ptr().add(at * PAGE);
+    let kind = if turned.is_some() { KvType::F32 } else { kind };
     for col in (0..PAGE).step_by(VECTORS * I::LANES) {
         let mut sums = [[isa.fsplat(0.0); VECTORS]; N];
         match kind {
+            KvType::F32 => {
+                let data = turned.unwrap_or(page.k.cast()).add(col);
+                products(isa, &mut sums, q, dim, dim, Singles { data, stride: PAGE });
+            }
             KvType::F16 => {
                 let keys = Halves { data: page.k.cast::<u16>().add(col), stride: PAGE };
                 products(isa, &mut sums, q, dim, dim, keys);
@@ -311,7 +385,7 @@ unsafe fn mix<I: Floats, const N: usize>(
     at: usize,
     space: &mut Space,
 ) {
-    let dim = cached.dim;
+    let dim = cached.value_dim;
     let weights = space.scores.as_ptr().add(at * PAGE);
     let out = space.mixed.as_mut_ptr().add(at * dim);
     let mut col = 0;
@@ -334,7 +408,7 @@ unsafe fn mix_columns<I: Floats, const N: usize, const W: usize>(
     weights: *const f32,
     out: *mut f32,
 ) {
-    let Cached { kind, page, dim } = cached;
+    let Cached { kind, page, dim: stride, value_dim: dim, .. } = cached;
     let mut sums = [[isa.fsplat(0.0); W]; N];
     for n in 0..N {
         for v in 0..W {
@@ -342,12 +416,16 @@ unsafe fn mix_columns<I: Floats, const N: usize, const W: usize>(
         }
     }
     match kind {
+        KvType::F32 => {
+            let values = Singles { data: page.v.cast::<f32>().add(col), stride };
+            products(isa, &mut sums, weights, PAGE, keys, values);
+        }
         KvType::F16 => {
-            let values = Halves { data: page.v.cast::<u16>().add(col), stride: dim };
+            let values = Halves { data: page.v.cast::<u16>().add(col), stride };
             products(isa, &mut sums, weights, PAGE, keys, values);
         }
         KvType::Q8_0 => {
-            let bytes = Bytes { data: page.v.cast::<i8>().add(col), stride: dim };
+            let bytes = Bytes { data: page.v.cast::<i8>().add(col), stride };
             let values = Scaled { bytes, scales: page.v_scales, col };
             products(isa, &mut sums, weights, PAGE, keys, values);
         }
@@ -387,7 +465,7 @@ unsafe fn products<I: Floats, const N: usize, const W: usize>(
 
 #[cfg(test)]
 mod tests {
-    use hob_model::{CacheGroup, CacheKind, CacheLayout};
+    use hob_model::{CacheGroup, CacheKind, CacheLayout, Limits};
 
     use super::*;
     use crate::kv::KvCache;
@@ -406,14 +484,20 @@ mod tests {
     fn filled(kind: KvType, dim: usize) -> KvCache {
         let rows = (2 * HEADS as u32, dim as u32);
         let group = CacheGroup { kind: CacheKind::Full, layers: vec![0], rows: vec![rows] };
-        let mut cache = KvCache::new(&CacheLayout { groups: vec![group] }, kind, 4).unwrap();
+        let layout = CacheLayout { groups: vec![group], states: Vec::new() };
+        let limits = Limits { kv: kind, ..Limits::new(1, 4) };
+        let mut cache = KvCache::new(&layout, &limits).unwrap();
         let data = noise(2 * HEADS * POSITIONS * dim);
         let mut rows = data.chunks_exact(dim);
         for at in 0..POSITIONS {
             for head in 0..HEADS {
                 let (k, v) = (rows.next().unwrap(), rows.next().unwrap());
+                let page = cache.view().head(0, PAGES[at / PAGE], head);
                 // SAFETY: one thread.
-                unsafe { cache.view().store(0, PAGES[at / PAGE], head, at % PAGE, k, v) };
+                unsafe {
+                    cache.view().store_key(page, at % PAGE, k);
+                    cache.view().store_value(page, at % PAGE, v);
+                }
             }
         }
         cache
@@ -424,7 +508,7 @@ mod tests {
         isa: IsaKind,
         cache: &mut KvCache,
         dim: usize,
-        window: usize,
+        sight: Sight,
         (rows, step): (usize, usize),
     ) -> Vec<f32> {
         let width = HEADS * GROUP_OF_HEADS * dim;
@@ -437,14 +521,18 @@ mod tests {
             pages: &PAGES,
             kv: cache.view(),
             group: GROUP_OF_HEADS,
+            value_dim: dim,
             scale: 1.0 / (dim as f32).sqrt(),
-            window,
+            sight,
+            softcap: (dim == 80).then_some(0.5),
+            sinks: (dim == 64).then_some(&[0.5, -1.0, 2.0, 0.0, 1.0, -3.0]),
+            temper: (dim == 128).then_some(Temper { beta: 0.2, original: 40 }),
         };
         let mut space = Space::default();
         for head in 0..HEADS {
             for row in (0..rows).step_by(step) {
                 let (rows, start) = (step.min(rows - row), POSITIONS - rows + row);
-                let task = Task { row, rows, start, pages: (0, PAGES.len()), head };
+                let task = Task { row, rows, start, pages: (0, PAGES.len()), head, end: POSITIONS };
                 // SAFETY: all views cover the rows; one thread.
                 unsafe { attention.run(isa, task, &mut space) };
             }
@@ -455,10 +543,11 @@ mod tests {
     #[test]
     fn every_instruction_set_attends_as_the_scalar_one() {
         for (kind, dim, window) in [
-            (KvType::F16, 64, usize::MAX),
-            (KvType::Q8_0, 128, usize::MAX),
-            (KvType::F16, 80, 70),
-            (KvType::Q8_0, 64, 1),
+            (KvType::F16, 64, Sight::Past),
+            (KvType::F32, 64, Sight::All),
+            (KvType::Q8_0, 128, Sight::Past),
+            (KvType::F16, 80, Sight::Window(70)),
+            (KvType::Q8_0, 64, Sight::Window(1)),
         ] {
             let mut cache = filled(kind, dim);
             let oracle = attend(IsaKind::Scalar, &mut cache, dim, window, (40, 7));

@@ -4,7 +4,7 @@
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use half::f16;
-use hob_model::{CacheKind, CacheLayout, KvType, PAGE};
+use hob_model::{CacheKind, CacheLayout, KvType, Limits, PAGE};
 
 use crate::CpuError;
 
@@ -12,12 +12,17 @@ use crate::CpuError;
 pub(crate) const GROUP: usize = 32;
 
 /// Where a layer's pages are.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Layer {
     kv_heads: usize,
     head_dim: usize,
+    /// One vector per position is both key and value.
+    latent: bool,
+    /// Group of layers with page tables of their own.
+    group: usize,
     start: usize,
     page_bytes: usize,
+    pages: usize,
 }
 
 /// All pages of all layers.
@@ -41,16 +46,13 @@ pub struct HeadPage {
 }
 
 impl KvCache {
-    /// Allocates `pages` pages for every layer; untouched pages cost no memory on systems that commit lazily.
-    pub fn new(layout: &CacheLayout, kind: KvType, pages: usize) -> Result<Self, CpuError> {
-        let count = layout.groups.iter().flat_map(|g| &g.layers).max().map_or(0, |&l| l + 1);
-        let mut layers = vec![Layer { kv_heads: 0, head_dim: 0, start: 0, page_bytes: 0 }; count];
+    /// Allocates the pages of every layer; untouched ones cost no memory on systems that commit lazily.
+    pub fn new(layout: &CacheLayout, limits: &Limits) -> Result<Self, CpuError> {
+        let (kind, count) = (limits.kv, layout.groups.iter().flat_map(|g| &g.layers).max());
+        let mut layers = vec![Layer::default(); count.map_or(0, |&last| last + 1)];
         let mut total = 0usize;
-        for group in &layout.groups {
-            // A window's past is not given back yet: its pages are kept like any others.
-            if group.kind == CacheKind::Latent {
-                return Err(CpuError::Unsupported("a cache of latents"));
-            }
+        for (number, group) in layout.groups.iter().enumerate() {
+            let (latent, pages) = (group.kind == CacheKind::Latent, group.pages(limits));
             for (&layer, &(rows, width)) in group.layers.iter().zip(&group.rows) {
                 if kind == KvType::Q8_0 && !(width as usize).is_multiple_of(GROUP) {
                     return Err(CpuError::Unsupported(
@@ -58,8 +60,11 @@ impl KvCache {
                     ));
                 }
                 let page_bytes = rows as usize * kind.bytes(width.into()) as usize * PAGE;
-                let (kv_heads, head_dim) = (rows as usize / 2, width as usize);
-                layers[layer] = Layer { kv_heads, head_dim, start: total, page_bytes };
+                let kv_heads = if latent { 1 } else { rows as usize / 2 };
+                let (head_dim, start) = (width as usize, total);
+                let group = number;
+                layers[layer] =
+                    Layer { kv_heads, head_dim, latent, group, start, page_bytes, pages };
                 total = page_bytes
                     .checked_mul(pages)
                     .and_then(|n| n.checked_add(total))
@@ -108,63 +113,111 @@ impl KvView<'_> {
         self.layers[layer].head_dim
     }
 
+    /// Whether a layer's values are its keys.
+    pub fn latent(&self, layer: usize) -> bool {
+        self.layers[layer].latent
+    }
+    /// Which page tables a layer goes by.
+    pub fn group(&self, layer: usize) -> usize {
+        self.layers[layer].group
+    }
+
     /// One head of one page. Panics when the page is not of this cache.
     #[inline(always)]
     pub fn head(&self, layer: usize, page: u32, head: usize) -> HeadPage {
         let l = &self.layers[layer];
         let at = l.start + page as usize * l.page_bytes;
         assert!(
-            at + l.page_bytes <= self.len && head < l.kv_heads,
+            (page as usize) < l.pages && at + l.page_bytes <= self.len && head < l.kv_heads,
             "page {page} is outside the cache"
         );
         let elements = l.head_dim * PAGE;
         let (codes, scales) = match self.kind {
+            KvType::F32 => (4 * elements, 0),
             KvType::F16 => (2 * elements, 0),
             KvType::Q8_0 => (elements, 2 * elements / GROUP),
         };
         let one = codes + scales;
-        let at = at + 2 * head * one;
+        // A latent is kept once, as a value.
+        let (at, v) = if l.latent { (at, 0) } else { (at + 2 * head * one, one) };
         let p = |offset: usize| self.data.wrapping_add(at + offset);
-        HeadPage { k: p(0), k_scales: p(codes).cast(), v: p(one), v_scales: p(one + codes).cast() }
+        HeadPage { k: p(0), k_scales: p(codes).cast(), v: p(v), v_scales: p(v + codes).cast() }
     }
 
-    /// Writes key and value of one position of one head.
+    /// Writes the key of one position of one head.
     ///
     /// # Safety
     /// No one else touches this position of this head.
-    pub unsafe fn store(
-        &self,
-        layer: usize,
-        page: u32,
-        head: usize,
-        slot: usize,
-        k: &[f32],
-        v: &[f32],
-    ) {
-        let p = self.head(layer, page, head);
-        let dim = k.len();
+    pub unsafe fn store_key(&self, p: HeadPage, slot: usize, k: &[f32]) {
         match self.kind {
+            KvType::F32 => {
+                for (i, &k) in k.iter().enumerate() {
+                    *p.k.cast::<f32>().add(i * PAGE + slot) = k;
+                }
+            }
             KvType::F16 => {
-                let (keys, values) = (p.k.cast::<u16>(), p.v.cast::<u16>().add(slot * dim));
-                for i in 0..dim {
-                    *keys.add(i * PAGE + slot) = f16::from_f32(k[i]).to_bits();
-                    *values.add(i) = f16::from_f32(v[i]).to_bits();
+                for (i, &k) in k.iter().enumerate() {
+                    *p.k.cast::<u16>().add(i * PAGE + slot) = f16::from_f32(k).to_bits();
                 }
             }
             KvType::Q8_0 => {
-                for group in 0..dim / GROUP {
-                    let at = group * GROUP;
-                    let (scale, codes) = quantize(&k[at..at + GROUP]);
+                for (group, k) in k.chunks_exact(GROUP).enumerate() {
+                    let (scale, codes) = quantize(k);
                     *p.k_scales.add(group * PAGE + slot) = scale;
                     for (i, code) in codes.into_iter().enumerate() {
-                        *p.k.add((at + i) * PAGE + slot) = code as u8;
-                    }
-                    let (scale, codes) = quantize(&v[at..at + GROUP]);
-                    *p.v_scales.add(slot * (dim / GROUP) + group) = scale;
-                    for (i, code) in codes.into_iter().enumerate() {
-                        *p.v.add(slot * dim + at + i) = code as u8;
+                        *p.k.add((group * GROUP + i) * PAGE + slot) = code as u8;
                     }
                 }
+            }
+        }
+    }
+
+    /// Writes the value of one position of one head.
+    ///
+    /// # Safety
+    /// No one else touches this position of this head.
+    pub unsafe fn store_value(&self, p: HeadPage, slot: usize, v: &[f32]) {
+        let at = slot * v.len();
+        match self.kind {
+            KvType::F32 => {
+                for (i, &v) in v.iter().enumerate() {
+                    *p.v.cast::<f32>().add(at + i) = v;
+                }
+            }
+            KvType::F16 => {
+                for (i, &v) in v.iter().enumerate() {
+                    *p.v.cast::<u16>().add(at + i) = f16::from_f32(v).to_bits();
+                }
+            }
+            KvType::Q8_0 => {
+                for (group, x) in v.chunks_exact(GROUP).enumerate() {
+                    let (scale, codes) = quantize(x);
+                    *p.v_scales.add(slot * (v.len() / GROUP) + group) = scale;
+                    for (i, code) in codes.into_iter().enumerate() {
+                        *p.v.add(at + group * GROUP + i) = code as u8;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values of the first `count` positions of a page, transposed to `[dim][PAGE]`: what keys are where the cache
+    /// keeps latents. Other positions of `out` are left as they are.
+    ///
+    /// # Safety
+    /// No one writes these positions meanwhile.
+    pub unsafe fn transposed(&self, p: HeadPage, dim: usize, count: usize, out: &mut [f32]) {
+        for slot in 0..count {
+            let at = slot * dim;
+            for i in 0..dim {
+                out[i * PAGE + slot] = match self.kind {
+                    KvType::F32 => *p.v.cast::<f32>().add(at + i),
+                    KvType::F16 => f16::from_bits(*p.v.cast::<u16>().add(at + i)).to_f32(),
+                    KvType::Q8_0 => {
+                        let scale = *p.v_scales.add(slot * (dim / GROUP) + i / GROUP);
+                        f32::from(*p.v.cast::<i8>().add(at + i)) * f16::from_bits(scale).to_f32()
+                    }
+                };
             }
         }
     }

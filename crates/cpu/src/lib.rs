@@ -4,15 +4,19 @@
 #![allow(clippy::needless_range_loop)] // kernels index parallel arrays of registers
 
 mod attention;
+mod device;
 mod isa;
 mod kv;
 mod linear;
 mod ops;
 mod pool;
+mod products;
+mod route;
 mod rows;
+mod state;
 
+pub use device::CpuOps;
 pub use isa::IsaKind;
-pub use ops::CpuOps;
 
 /// Why a model cannot run on this processor.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,15 @@ use hob_model::{
 use hob_quant::GgmlType;
 use hob_testkit::{Family, RefOps, Tiny};
 
-const LIMITS: Limits = Limits { rows: 512, logits: 512, pages: 64, kv: KvType::F16 };
+const LIMITS: Limits = Limits {
+    rows: 512,
+    logits: 512,
+    pages: 64,
+    sequences: 8,
+    states: 8,
+    context: 4096,
+    kv: KvType::F16,
+};
 
 /// One span of a test: its tokens, where it starts, its pages.
 #[derive(Clone)]
@@ -31,7 +39,7 @@ struct Rig<O> {
 
 impl<O: Ops> Rig<O> {
     fn new(model: Model, limits: &Limits, mut ops: O) -> Self {
-        let scratch = Scratch::new(&model, limits, &mut ops).unwrap();
+        let scratch = Scratch::new(&model, limits, &mut ops);
         Rig { model, scratch, ops }
     }
 
@@ -49,7 +57,7 @@ impl<O: Ops> Rig<O> {
 fn cpu(tiny: &Tiny, limits: Limits, isa: IsaKind, threads: usize) -> Rig<CpuOps> {
     let gguf = Arc::new(tiny.gguf());
     let model = describe(&gguf).unwrap();
-    let bound = bind(model.arch, &model.weights, &gguf).unwrap();
+    let bound = bind(&model, &gguf).unwrap();
     let ops = CpuOps::with_isa(&model, gguf, &bound, &limits, threads, isa).unwrap();
     Rig::new(model, &limits, ops)
 }
@@ -57,7 +65,7 @@ fn cpu(tiny: &Tiny, limits: Limits, isa: IsaKind, threads: usize) -> Rig<CpuOps>
 fn reference(tiny: &Tiny) -> Rig<RefOps> {
     let gguf = tiny.gguf();
     let model = describe(&gguf).unwrap();
-    let bound = bind(model.arch, &model.weights, &gguf).unwrap();
+    let bound = bind(&model, &gguf).unwrap();
     let ops = RefOps::load(&model, &gguf, &bound, &LIMITS);
     Rig::new(model, &LIMITS, ops)
 }

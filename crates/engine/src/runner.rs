@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use hob_cpu::CpuOps;
 use hob_gguf::Gguf;
-use hob_model::{Batch, Limits, Model, Ops, Scratch, bind, describe, forward, head};
+use hob_model::{
+    Batch, CacheLayout, Limits, Model, NO_PAGE, Ops, Scratch, bind, describe, forward, head, hidden,
+};
 
 use crate::EngineError;
 
@@ -22,6 +24,7 @@ pub struct LoadOptions {
 /// A loaded model.
 pub struct Runner {
     model: Model,
+    layout: CacheLayout,
     limits: Limits,
     backend: Box<dyn Backend>,
     /// Rows whose logits the last step can give.
@@ -35,7 +38,7 @@ impl Runner {
     /// When the file describes no model that can run, or memory or threads are not there.
     pub fn load(gguf: Arc<Gguf>, options: &LoadOptions) -> Result<Self, EngineError> {
         let model = describe(&gguf)?;
-        let bound = bind(model.arch, &model.weights, &gguf)?;
+        let bound = bind(&model, &gguf)?;
         let ops = CpuOps::load(&model, gguf, &bound, &options.limits, options.threads)?;
         Self::with_ops(model, options.limits, ops)
     }
@@ -43,26 +46,36 @@ impl Runner {
     /// A model on a device of the caller's, already loaded for the same limits.
     ///
     /// # Errors
-    /// When a part of the model has no data flow yet.
+    /// When a limit is zero.
     pub fn with_ops<O: Ops + Send + 'static>(
         model: Model,
         limits: Limits,
         mut ops: O,
     ) -> Result<Self, EngineError> {
-        for (what, found) in
-            [("rows", limits.rows), ("logits", limits.logits), ("pages", limits.pages)]
-        {
+        for (what, found) in [
+            ("rows", limits.rows),
+            ("logits", limits.logits),
+            ("pages", limits.pages),
+            ("sequences", limits.sequences),
+            ("states", limits.states),
+        ] {
             if found == 0 {
                 return Err(EngineError::Range { what, found, expected: "at least 1".to_owned() });
             }
         }
-        let scratch = Scratch::new(&model, &limits, &mut ops)?;
-        Ok(Runner { model, limits, backend: Box::new(Device { scratch, ops }), outputs: 0 })
+        let scratch = Scratch::new(&model, &limits, &mut ops);
+        let (layout, backend) = (CacheLayout::of(&model), Box::new(Device { scratch, ops }));
+        Ok(Runner { model, layout, limits, backend, outputs: 0 })
     }
 
     /// The model's description.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// What its cache consists of.
+    pub fn layout(&self) -> &CacheLayout {
+        &self.layout
     }
 
     /// What the backend was built for.
@@ -96,12 +109,42 @@ impl Runner {
         }
     }
 
+    /// The hidden states of the last batch's outputs, after the final norm, `width` per row: what embeddings are made of.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn hidden(&mut self) -> Result<&[f32], EngineError> {
+        match self.outputs {
+            0 => Ok(&[]),
+            rows => self.backend.hidden(rows),
+        }
+    }
+
+    /// Copies the recurrent state of one slot over that of another.
+    ///
+    /// # Errors
+    /// When there is no such slot.
+    pub fn copy_state(&mut self, from: u32, to: u32) -> Result<(), EngineError> {
+        within("a state slot, plus one,", from.max(to) as usize + 1, self.limits.states)?;
+        self.backend.copy_state(from, to);
+        Ok(())
+    }
+
     fn check(&self, batch: &Batch) -> Result<(), EngineError> {
-        let largest = |ids: &[u32]| ids.iter().max().map_or(0, |&id| id as usize + 1);
+        let largest = |ids: &[u32]| {
+            let held = ids.iter().filter(|&&id| id != NO_PAGE);
+            held.max().map_or(0, |&id| id as usize + 1)
+        };
         within("rows of a step", batch.rows(), self.limits.rows)?;
         within("a token, plus one,", largest(batch.tokens()), self.model.vocab as usize)?;
-        let pages = batch.spans().iter().map(|span| largest(batch.pages(span))).max();
-        within("a page, plus one,", pages.unwrap_or(0), self.limits.pages)
+        for span in batch.spans() {
+            within("a state slot, plus one,", span.state as usize + 1, self.limits.states)?;
+            for (number, group) in self.layout.groups.iter().enumerate() {
+                let pages = largest(batch.pages(span, number));
+                within("a page, plus one,", pages, group.pages(&self.limits))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -116,6 +159,8 @@ fn within(what: &'static str, found: usize, limit: usize) -> Result<(), EngineEr
 trait Backend: Send {
     fn step(&mut self, model: &Model, batch: &Batch) -> Result<(), EngineError>;
     fn logits(&mut self, model: &Model, rows: Range<usize>) -> Result<&[f32], EngineError>;
+    fn hidden(&mut self, rows: usize) -> Result<&[f32], EngineError>;
+    fn copy_state(&mut self, from: u32, to: u32);
 }
 
 struct Device<O> {
@@ -133,5 +178,13 @@ impl<O: Ops + Send> Backend for Device<O> {
 
     fn logits(&mut self, model: &Model, rows: Range<usize>) -> Result<&[f32], EngineError> {
         Ok(head(model, &self.scratch, rows, &mut self.ops)?)
+    }
+
+    fn hidden(&mut self, rows: usize) -> Result<&[f32], EngineError> {
+        Ok(hidden(&self.scratch, rows, &mut self.ops)?)
+    }
+
+    fn copy_state(&mut self, from: u32, to: u32) {
+        self.ops.copy_state(from, to);
     }
 }

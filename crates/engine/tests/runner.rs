@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{limits, prompt, runner_of};
 use hob_engine::{EngineError, LoadOptions, Runner};
 use hob_gguf::Gguf;
-use hob_model::{Batch, KvType, Limits, Output, PAGE};
+use hob_model::{Batch, Limits, Output, PAGE};
 use hob_testkit::{Family, RefOps, Tiny, kl_divergence, max_error};
 
 /// Logits of every position, prefilled in chunks of `chunk`, beside `others` other sequences.
@@ -60,7 +60,7 @@ fn chunks_and_company_do_not_change_a_bit() {
 fn the_processor_agrees_with_the_reference() {
     for family in Family::ALL {
         let gguf = Arc::new(Tiny::new(family).gguf());
-        let limits = Limits { rows: 64, logits: 4, pages: 24, kv: KvType::F16 };
+        let limits = Limits { logits: 4, ..Limits::new(64, 24) };
         let mut cpu = Runner::load(gguf.clone(), &LoadOptions { threads: 2, limits }).unwrap();
         let mut reference = runner_of(&gguf, limits, |_| {});
         let tokens = prompt(7, 90);
@@ -99,7 +99,7 @@ fn a_file_without_a_model_is_an_error() {
     assert!(matches!(Runner::load(Arc::new(gguf), &options), Err(EngineError::Model(_))));
     let tiny = Tiny::new(Family::Llama).gguf();
     let model = hob_model::describe(&tiny).unwrap();
-    let bound = hob_model::bind(model.arch, &model.weights, &tiny).unwrap();
+    let bound = hob_model::bind(&model, &tiny).unwrap();
     let none = Limits { pages: 0, ..limits(8, 1) };
     let ops = RefOps::load(&model, &tiny, &bound, &none);
     assert!(matches!(

@@ -127,7 +127,7 @@ fn every_family_and_type_collects_what_the_reference_device_does() {
         let model = Tiny::new(family).quantized(ty).bytes();
         let gguf = Gguf::from_bytes(model.clone()).unwrap();
         let described = hob_model::describe(&gguf).unwrap();
-        let bound = hob_model::bind(described.arch, &described.weights, &gguf).unwrap();
+        let bound = hob_model::bind(&described, &gguf).unwrap();
         let limits = limits(CONTEXT, 512);
         let ops = RefOps::load(&described, &gguf, &bound, &limits);
         let reference = Collector::with_ops(described, limits, ops, 3, EVERYTHING).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hob_engine::{LoadOptions, Runner};
 use hob_gguf::Gguf;
-use hob_model::{Batch, KvType, Limits, Output, PAGE};
+use hob_model::{Batch, Limits, Output, PAGE};
 use hob_text::{EncodeOptions, Tokenizer};
 
 const GOLDEN: &str = include_str!("data/stories15m.txt");
@@ -66,7 +66,7 @@ fn answers_are_the_same_tokens() {
     let cases = cases();
     let rows = cases.iter().map(|c| c.prompt.len()).sum();
     let pages = cases.len() * CONTEXT / PAGE;
-    let limits = Limits { rows, logits: cases.len(), pages, kv: KvType::F16 };
+    let limits = Limits { logits: cases.len(), ..Limits::new(rows, pages) };
     let mut runner = Runner::load(model(), &LoadOptions { threads: 0, limits }).unwrap();
     let vocab = runner.model().vocab as usize;
     let mut answers: Vec<Vec<u32>> = vec![Vec::new(); cases.len()];

@@ -204,19 +204,31 @@ impl Footprint {
 
 /// The memory of a model under `limits`, when its tensors take `weights` bytes.
 pub fn footprint(model: &Model, limits: &Limits, weights: u64) -> Footprint {
-    let buffers = Plan::of(model, limits);
-    let staged = limits.rows * buffers.fan_out;
     Footprint {
         weights,
         kv: CacheLayout::of(model).bytes(limits),
-        buffers: 4 * buffers.elements() + staging(widest_input(model), staged),
+        buffers: 4 * Plan::of(model, limits).elements()
+            + staging(widest_input(model), staging_rows(model, limits)),
     }
 }
 
-/// Row length of the widest matrix.
+/// Elements of the widest row that a backend stages before a product: that of the widest matrix, or all heads' parts.
 pub fn widest_input(model: &Model) -> u64 {
-    let matrices = model.weights.iter().filter(|w| w.shape.len() > 1);
-    matrices.map(|w| w.shape[0]).max().unwrap_or(0)
+    let matrices = model.weights.iter().filter(|w| w.is_matrix());
+    let widest = matrices.map(|w| w.shape[0]).max().unwrap_or(0);
+    let by_head = model.blocks.iter().map(|block| match &block.mixer {
+        Mixer::Mla(m) => {
+            let input = m.k_b.input.max(m.v_b.input);
+            u64::from(m.attend.heads) * u64::from(input).next_multiple_of(256)
+        }
+        _ => 0,
+    });
+    by_head.max().unwrap_or(0).max(widest)
+}
+
+/// Rows that a backend stages at once: one for each expert of a row.
+pub fn staging_rows(model: &Model, limits: &Limits) -> usize {
+    Plan::of(model, limits).fan_out * limits.rows
 }
 
 /// Bytes that a backend may stage the activations of `rows` rows of `width` elements in, before a product: signed

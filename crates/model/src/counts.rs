@@ -1,7 +1,9 @@
 //! Numbers read off a description: parameters, and those that one token meets. Cached elements are in `cache`.
 //! Deliberately absent: bytes, which depend on a recipe.
 
-use crate::{Conv, Head, Model, Moe, Role, Weight, WeightId};
+use crate::{
+    Conv, DeltaGates, Dense, Ffn, Head, Linear, Mixer, Model, Moe, Role, Temper, Weight, WeightId,
+};
 
 impl Model {
     /// Parameters: elements of all tensors, rope factor tables apart (they are constants, not trained).
@@ -26,6 +28,21 @@ impl Model {
         &self.weights[id.index()]
     }
 
+    /// Every linear of the tree.
+    pub fn linears(&self) -> Vec<&Linear> {
+        let mut all = Vec::new();
+        for block in &self.blocks {
+            block.mixer.linears(&mut all);
+            block.ffn.linears(&mut all);
+            all.extend(block.per_layer.iter().flat_map(|input| [&input.gate, &input.up]));
+        }
+        all.extend(self.embed.per_layer.as_ref().map(|p| &p.project));
+        if let Head::Logits(head) = &self.head {
+            all.push(&head.linear);
+        }
+        all
+    }
+
     /// Whether a tensor of a file is left out on purpose: layers that predict further tokens follow the last block.
     pub fn skips(&self, tensor: &str) -> bool {
         let layer = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
@@ -40,6 +57,59 @@ impl Model {
             Head::Logits(head) => Some(head.linear.weight),
             Head::Pool(_) => None,
         }
+    }
+}
+
+impl Mixer {
+    fn linears<'a>(&'a self, all: &mut Vec<&'a Linear>) {
+        match self {
+            Mixer::Gqa(g) | Mixer::Gated(g) => {
+                all.extend([&g.q, &g.o]);
+                all.extend(g.kv.iter().flat_map(|kv| [Some(&kv.k), kv.v.as_ref()]).flatten());
+            }
+            Mixer::Mla(m) => {
+                all.extend(m.q_a.as_ref().map(|(down, _)| down));
+                all.extend([&m.q_b, &m.kv_a, &m.k_b, &m.v_b, &m.o]);
+            }
+            Mixer::DeltaNet(d) => {
+                all.extend([&d.qkv, &d.z, &d.out]);
+                match &d.gates {
+                    DeltaGates::Apart { alpha, beta } => all.extend([alpha, beta]),
+                    DeltaGates::Mixed(both) => all.push(both),
+                }
+            }
+            Mixer::Mamba2(m) => all.extend([&m.z, &m.xbc, &m.dt, &m.out]),
+            Mixer::ShortConv(s) => {
+                all.extend(&s.bcx);
+                all.push(&s.out);
+            }
+        }
+    }
+}
+
+impl Ffn {
+    fn linears<'a>(&'a self, all: &mut Vec<&'a Linear>) {
+        let dense = |d: &'a Dense| [&d.gate, &d.up, &d.down];
+        match self {
+            Ffn::Dense(d) => all.extend(dense(d)),
+            Ffn::Plain(p) => all.extend([&p.up, &p.down]),
+            Ffn::Moe(_) => {}
+            Ffn::Both(both) => all.extend(dense(&both.dense)),
+        }
+        let Some(moe) = self.moe() else { return };
+        all.extend([&moe.router, &moe.gate, &moe.up, &moe.down]);
+        if let Some(shared) = &moe.shared {
+            all.extend(dense(&shared.dense));
+            all.extend(&shared.gate);
+        }
+    }
+}
+
+impl Temper {
+    /// The factor at a position.
+    pub fn at(&self, position: usize) -> f32 {
+        let turns = position / self.original.max(1) as usize;
+        (1.0 + f64::from(self.beta) * (1.0 + turns as f64).ln()) as f32
     }
 }
 

@@ -12,14 +12,6 @@ pub enum ModelError {
         /// Comma-separated names of the table.
         known: String,
     },
-    /// The family is described (sizes can be planned) but has no forward pass yet.
-    #[error("architecture '{arch}' can be sized but not run yet: {missing}")]
-    NotRunnable {
-        /// Architecture name.
-        arch: String,
-        /// The part that has no data flow.
-        missing: &'static str,
-    },
     /// A metadata value is out of the range that makes sense.
     #[error("metadata '{key}' is {found}, expected {expected}")]
     BadValue {

@@ -20,7 +20,7 @@ mod weights;
 pub use batch::{Batch, BatchError, NO_PAGE, Output, Place, Span};
 pub use cache::{
     CacheGroup, CacheKind, CacheLayout, Footprint, KvType, Limits, PAGE, StateSize, footprint,
-    staging, widest_input,
+    staging, staging_rows, widest_input,
 };
 pub use error::ModelError;
 pub use ffn::{Activation, Both, Dense, Ffn, Moe, Plain, Routing, Score, Shared};

@@ -2,6 +2,8 @@
 //! only `read` returns numbers. A fused operation's default body, made of small ones, is its specification and
 //! its test oracle. Deliberately absent: tensor algebra, shapes as values, and any notion of prefill or decode.
 
+use std::ops::Range;
+
 use crate::{
     Activation, Attend, Batch, Conv, DeltaNet, Dense, Gqa, Linear, Mamba2, Moe, Norm, WeightId,
 };
@@ -121,6 +123,9 @@ pub trait Ops {
 
     /// Chooses experts and their weights for every row, from the router's outputs; they hold until the next `route`.
     fn route(&mut self, scores: Buf, moe: &Moe);
+
+    /// The experts of the last choice that have rows, in order, and which dispatched rows are theirs.
+    fn routed(&self) -> Vec<(usize, Range<usize>)>;
 
     /// Copies every row once for each of its experts; the rows of an expert come together.
     fn dispatch(&mut self, dst: Buf, src: Buf);

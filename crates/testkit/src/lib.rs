@@ -3,6 +3,7 @@
 //! it may panic; it knows no speed and no real model file.
 
 mod compare;
+mod refmix;
 mod refops;
 mod rng;
 mod tiny;

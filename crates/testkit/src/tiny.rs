@@ -96,7 +96,7 @@ impl Tiny {
             model.weights.iter().map(|w| (w.name.as_str(), w.role)).collect();
         let mut writer = Writer::with_meta(builder);
         for w in &model.weights {
-            let ty = if is_matrix(w.role) { self.matrices } else { GgmlType::F32 };
+            let ty = if w.is_matrix() { self.matrices } else { GgmlType::F32 };
             writer.add_tensor(&w.name, ty, &w.shape).expect("valid tensor");
         }
         let mut rng = Rng::new(self.seed);
@@ -198,10 +198,6 @@ fn printable(byte: u8) -> char {
     }
 }
 
-fn is_matrix(role: Role) -> bool {
-    !matches!(role, Role::Norm | Role::Bias | Role::RopeFreqs)
-}
-
 /// Random contents: gains near 1, biases near 0, matrices that keep the size of what they multiply.
 fn data(info: &TensorInfo, role: Role, rng: &mut Rng) -> Vec<u8> {
     let n = info.elements() as usize;
@@ -252,7 +248,7 @@ mod tests {
             for ty in [GgmlType::F32, GgmlType::Q8_0, GgmlType::Q4_K, GgmlType::MXFP4] {
                 let gguf = Tiny::new(family).quantized(ty).gguf();
                 let model = hob_model::describe(&gguf).unwrap();
-                hob_model::bind(model.arch, &model.weights, &gguf).unwrap();
+                hob_model::bind(&model, &gguf).unwrap();
             }
         }
     }

@@ -8,8 +8,8 @@ use hob_testkit::{Family, RefOps, Rng, Tiny};
 fn logprobs(family: Family) -> Vec<f64> {
     let gguf = Tiny::new(family).gguf();
     let model = describe(&gguf).unwrap();
-    let bound = bind(model.arch, &model.weights, &gguf).unwrap();
-    let limits = Limits { rows: 100, logits: 1, pages: 4, kv: KvType::F16 };
+    let bound = bind(&model, &gguf).unwrap();
+    let limits = Limits::new(100, 4);
     let mut ops = RefOps::load(&model, &gguf, &bound, &limits);
     let scratch = Scratch::new(&model, &limits, &mut ops).unwrap();
     let mut rng = Rng::new(3);

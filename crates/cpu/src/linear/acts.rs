@@ -30,7 +30,10 @@ pub struct Acts {
 /// A raw view that threads share; rows are written and read disjointly.
 #[derive(Clone, Copy)]
 pub struct ActsView {
-    width: usize,
+    /// From a row to the next, in elements.
+    stride: usize,
+    /// Elements allocated.
+    len: usize,
     codes: *mut i8,
     scales: *mut f32,
     sums16: *mut i16,
@@ -65,7 +68,8 @@ impl Acts {
     /// The shared view.
     pub fn view(&mut self) -> ActsView {
         ActsView {
-            width: self.width,
+            stride: self.width,
+            len: self.codes.len(),
             codes: self.codes.as_mut_ptr(),
             scales: self.scales.as_mut_ptr(),
             sums16: self.sums16.as_mut_ptr(),
@@ -77,25 +81,43 @@ impl Acts {
 /// # Safety
 /// Rows and columns must lie within what [`Acts::new`] was given.
 impl ActsView {
+    /// The same memory as `rows` rows of `width` elements.
+    pub fn reshaped(self, rows: usize, width: usize) -> Self {
+        let stride = width.next_multiple_of(256);
+        assert!(rows * stride <= self.len, "more activations than were planned for");
+        ActsView { stride, ..self }
+    }
+    /// Rows `first`, `first + step` and so on.
+    pub fn every(self, first: usize, step: usize) -> Self {
+        let at = first * self.stride;
+        ActsView {
+            stride: step * self.stride,
+            len: self.len.saturating_sub(at),
+            codes: self.codes.wrapping_add(at),
+            scales: self.scales.wrapping_add(at / 32),
+            sums16: self.sums16.wrapping_add(at / 16),
+            sums32: self.sums32.wrapping_add(at / 32),
+        }
+    }
     /// Signed bytes from column `k` of a row.
     #[inline(always)]
     pub unsafe fn codes(&self, row: usize, k: usize) -> *mut i8 {
-        self.codes.add(row * self.width + k)
+        self.codes.add(row * self.stride + k)
     }
     /// Scale of block `block` of a row; `len` elements per block.
     #[inline(always)]
     pub unsafe fn scale(&self, row: usize, block: usize) -> *mut f32 {
-        self.scales.add(row * (self.width / 32) + block)
+        self.scales.add(row * (self.stride / 32) + block)
     }
     /// Sums of 16 elements from group `group` of a row.
     #[inline(always)]
     pub unsafe fn sums16(&self, row: usize, group: usize) -> *mut i16 {
-        self.sums16.add(row * (self.width / 16) + group)
+        self.sums16.add(row * (self.stride / 16) + group)
     }
     /// Sums of 32 elements from group `group` of a row.
     #[inline(always)]
     pub unsafe fn sums32(&self, row: usize, group: usize) -> *mut i16 {
-        self.sums32.add(row * (self.width / 32) + group)
+        self.sums32.add(row * (self.stride / 32) + group)
     }
     /// Quantizes one row as `kind` says; `Float` needs nothing.
     pub unsafe fn quantize(&self, isa: IsaKind, kind: ActKind, row: usize, x: &[f32]) {

@@ -69,6 +69,10 @@ impl Matrix {
     pub fn rows(&self) -> usize {
         self.rows
     }
+    /// Inputs.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
     /// How its activations are wanted.
     pub fn acts(&self) -> ActKind {
         use GgmlType::*;
@@ -141,6 +145,10 @@ impl Dst {
     /// Rows `stride` floats apart.
     pub fn new(data: *mut f32, stride: usize) -> Self {
         Dst { data, stride }
+    }
+    /// The same rows, counting columns from `first`.
+    pub fn from_column(self, first: usize) -> Self {
+        Dst { data: self.data.wrapping_sub(first), stride: self.stride }
     }
     /// Element `col` of row `n`.
     #[inline(always)]

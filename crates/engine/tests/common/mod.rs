@@ -8,12 +8,12 @@ use hob_engine::{
     Done, Engine, EngineConfig, Event, Failure, Request, Runner, SampleOptions, Stream,
 };
 use hob_gguf::Gguf;
-use hob_model::{Batch, KvType, Limits, bind, describe};
+use hob_model::{Batch, Limits, bind, describe};
 use hob_testkit::{Family, RefOps, Rng, Tiny};
 use hob_text::Tokenizer;
 
 pub fn limits(rows: usize, pages: usize) -> Limits {
-    Limits { rows, logits: 4, pages, kv: KvType::F16 }
+    Limits { logits: 4, ..Limits::new(rows, pages) }
 }
 
 pub fn runner_of(
@@ -22,7 +22,7 @@ pub fn runner_of(
     probe: impl FnMut(&Batch) + Send + 'static,
 ) -> Runner {
     let model = describe(gguf).unwrap();
-    let bound = bind(model.arch, &model.weights, gguf).unwrap();
+    let bound = bind(&model, gguf).unwrap();
     let ops = RefOps::load(&model, gguf, &bound, &limits).with_probe(probe);
     Runner::with_ops(model, limits, ops).unwrap()
 }

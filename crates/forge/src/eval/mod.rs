@@ -12,7 +12,7 @@ mod text;
 use std::ops::{ControlFlow, Range};
 
 use hob_engine::Runner;
-use hob_model::{Batch, KvType, Limits, Output, PAGE};
+use hob_model::{Batch, Limits, Output, PAGE};
 
 pub use error::EvalError;
 pub use reference::{Reference, ReferenceWriter};
@@ -28,7 +28,7 @@ pub const LOGIT_ROWS: usize = 32;
 /// What a [`Runner`] must be built for to evaluate chunks of `context` tokens with steps of at most `step_rows`.
 pub fn limits(context: usize, step_rows: usize) -> Limits {
     let rows = step_rows.clamp(1, context.max(1));
-    Limits { rows, logits: LOGIT_ROWS.min(rows), pages: context.div_ceil(PAGE), kv: KvType::F16 }
+    Limits { logits: LOGIT_ROWS.min(rows), ..Limits::new(rows, context.div_ceil(PAGE)) }
 }
 
 /// What the model is compared with.

@@ -42,7 +42,7 @@ impl Collector {
     /// As [`Runner::load`].
     pub fn load(gguf: Arc<Gguf>, options: &LoadOptions, scope: Scope) -> Result<Self, EngineError> {
         let model = describe(&gguf)?;
-        let bound = bind(model.arch, &model.weights, &gguf)?;
+        let bound = bind(&model, &gguf)?;
         let ops = CpuOps::load(&model, gguf, &bound, &options.limits, options.threads)?;
         let threads = ops.threads();
         Self::with_ops(model, options.limits, ops, threads, scope)
@@ -60,8 +60,8 @@ impl Collector {
         scope: Scope,
     ) -> Result<Self, EngineError> {
         let sums = Arc::new(Mutex::new(Sums::new(&model, threads)));
-        let head = model.head.linear.weight;
-        let output = (scope.output && model.weight(head).role == Role::Output).then_some(head);
+        let own = |head: &WeightId| model.weight(*head).role == Role::Output;
+        let output = model.output().filter(own).filter(|_| scope.output);
         let scorer = Scorer::new(model.vocab as usize, threads);
         let runner = Runner::with_ops(model, limits, Watched::new(ops, sums.clone(), output))?;
         let scope = Scope { output: output.is_some(), ..scope };

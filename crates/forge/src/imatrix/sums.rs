@@ -1,7 +1,7 @@
 //! Sums of squares per column, for every weight that was multiplied. Sixteen rows are summed in f32, such partial sums
 //! in f64, always in the order of the rows: the result does not depend on the number of threads, which share columns.
 
-use hob_model::{Model, OpsError, WeightId};
+use hob_model::{Model, OpsError, Weight, WeightId};
 
 use super::Entry;
 
@@ -12,16 +12,18 @@ const TILE: usize = 256;
 /// Least elements that are worth a thread.
 const SHARE: usize = 1 << 17;
 
-/// What was multiplied by one weight.
+/// What was multiplied by one weight, or by each of a stack of them.
 struct Slot {
     sums: Vec<f64>,
-    rows: u64,
+    rows: Vec<u64>,
 }
 
 /// All sums of one collection.
 pub(super) struct Sums {
     /// By weight id; none until the weight is used.
     slots: Vec<Option<Slot>>,
+    /// Matrices of each weight.
+    stacked: Vec<usize>,
     threads: usize,
     /// Sums of the rows looked at last, and how many they are.
     squares: Vec<f64>,
@@ -33,7 +35,10 @@ pub(super) struct Sums {
 impl Sums {
     pub(super) fn new(model: &Model, threads: usize) -> Self {
         let slots = model.weights.iter().map(|_| None).collect();
-        Sums { slots, threads: threads.max(1), squares: Vec::new(), rows: 0, failed: None }
+        let count = |w: &Weight| w.shape.get(2).map_or(1, |&n| n as usize);
+        let stacked = model.weights.iter().map(count).collect();
+        let threads = threads.max(1);
+        Sums { slots, stacked, threads, squares: Vec::new(), rows: 0, failed: None }
     }
 
     /// Looks at the first `columns` of `rows` rows; [`Sums::add`] gives them to weights.
@@ -53,20 +58,21 @@ impl Sums {
         });
     }
 
-    /// The rows looked at last were multiplied by this weight.
-    pub(super) fn add(&mut self, id: WeightId) {
-        let Some(slot) = self.slots.get_mut(id.index()) else { return };
-        let new = || Slot { sums: vec![0.0; self.squares.len()], rows: 0 };
-        let slot = slot.get_or_insert_with(new);
-        slot.rows += self.rows as u64;
-        slot.sums.iter_mut().zip(&self.squares).for_each(|(sum, x)| *sum += x);
+    /// The rows looked at last were multiplied by the `nth` matrix of this weight.
+    pub(super) fn add(&mut self, id: WeightId, nth: usize) {
+        let (columns, count) = (self.squares.len(), self.stacked[id.index()]);
+        let new = || Slot { sums: vec![0.0; columns * count], rows: vec![0; count] };
+        let slot = self.slots[id.index()].get_or_insert_with(new);
+        slot.rows[nth] += self.rows as u64;
+        let sums = &mut slot.sums[nth * columns..(nth + 1) * columns];
+        sums.iter_mut().zip(&self.squares).for_each(|(sum, x)| *sum += x);
     }
 
     /// The entry of a weight, if it was used.
     pub(super) fn entry(&self, id: WeightId) -> Option<Entry> {
         let slot = self.slots.get(id.index())?.as_ref()?;
         let sums = slot.sums.iter().map(|&x| x as f32).collect();
-        Some(Entry { sums, counts: vec![slot.rows as f32] })
+        Some(Entry { sums, counts: slot.rows.iter().map(|&rows| rows as f32).collect() })
     }
 }
 
@@ -101,7 +107,7 @@ mod tests {
                 let mut sums = Sums::new(&model, threads);
                 for (x, rows) in [(&x[..], rows), (&x[..stride], 1), (&[], 0)] {
                     sums.look(x, rows, columns);
-                    sums.add(weight);
+                    sums.add(weight, 0);
                 }
                 assert_eq!(sums.entry(WeightId(0)), None);
                 sums.entry(weight).unwrap()

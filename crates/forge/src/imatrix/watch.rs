@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hob_model::{Activation, Batch, Buf, Gqa, Linear, Norm, Ops, OpsError, WeightId};
+use hob_model::{
+    Activation, Attend, Batch, Buf, Columns, Conv, DeltaNet, Index, Linear, Mamba2, Moe, Norm, Ops,
+    OpsError, WeightId,
+};
 
 use super::sums::Sums;
 
@@ -21,6 +24,8 @@ pub(super) struct Watched<O> {
     rows: HashMap<Buf, usize>,
     /// What was looked at last, while it stays: q, k and v read the same rows.
     seen: Option<Seen>,
+    /// Experts of the last choice and their dispatched rows.
+    slots: Vec<(usize, Range<usize>)>,
 }
 
 /// Rows of a buffer, and how many of their columns.
@@ -38,7 +43,15 @@ pub(super) fn lock(sums: &Mutex<Sums>) -> MutexGuard<'_, Sums> {
 
 impl<O: Ops> Watched<O> {
     pub(super) fn new(ops: O, sums: Arc<Mutex<Sums>>, output: Option<WeightId>) -> Self {
-        Watched { ops, sums, output, batch: [0; 2], rows: HashMap::new(), seen: None }
+        Watched {
+            ops,
+            sums,
+            output,
+            batch: [0; 2],
+            rows: HashMap::new(),
+            seen: None,
+            slots: Vec::new(),
+        }
     }
 
     fn rows(&self, buf: Buf) -> usize {
@@ -69,7 +82,47 @@ impl<O: Ops> Watched<O> {
             sums.look(&x[rows.start * width..], rows.len(), linear.input as usize);
             self.seen = seen;
         }
-        sums.add(linear.weight);
+        // Fused projections read the same rows: the first part of a matrix stands for all.
+        if linear.first == 0 {
+            sums.add(linear.weight, 0);
+        }
+    }
+
+    /// Looks at the dispatched rows of every expert.
+    fn look_at_experts(&mut self, src: Buf, linear: &Linear) {
+        if linear.first > 0 {
+            return;
+        }
+        let mut sums = lock(&self.sums);
+        let x = match self.ops.read(src, self.rows(src)) {
+            Ok(x) => x,
+            Err(e) => return sums.failed = Some(e),
+        };
+        let columns = linear.input as usize;
+        for (expert, slots) in &self.slots {
+            let rows = &x[slots.start * columns..slots.end * columns];
+            sums.look(rows, slots.len(), columns);
+            sums.add(linear.weight, *expert);
+        }
+        self.seen = None;
+    }
+
+    /// Looks at each head's part of the rows.
+    fn look_at_heads(&mut self, src: Buf, linear: &Linear, heads: usize) {
+        let mut sums = lock(&self.sums);
+        let rows = self.rows(src);
+        let x = match self.ops.read(src, rows) {
+            Ok(x) => x,
+            Err(e) => return sums.failed = Some(e),
+        };
+        let columns = linear.input as usize;
+        for head in 0..heads {
+            let parts = x.chunks_exact(columns).skip(head).step_by(heads);
+            let part: Vec<f32> = parts.flatten().copied().collect();
+            sums.look(&part, rows, columns);
+            sums.add(linear.weight, head);
+        }
+        self.seen = None;
     }
 }
 
@@ -89,9 +142,14 @@ impl<O: Ops> Ops for Watched<O> {
         self.ops.embed(dst, table, scale);
     }
 
-    fn rms_norm(&mut self, dst: Buf, src: Buf, norm: &Norm) {
+    fn embed_add(&mut self, dst: Buf, table: WeightId, index: Index) {
+        self.change(dst);
+        self.ops.embed_add(dst, table, index);
+    }
+
+    fn norm(&mut self, dst: Buf, src: Buf, norm: &Norm) {
         self.fill(dst, self.rows(src));
-        self.ops.rms_norm(dst, src, norm);
+        self.ops.norm(dst, src, norm);
     }
 
     fn linear(&mut self, dst: Buf, src: Buf, linear: &Linear) {
@@ -101,18 +159,70 @@ impl<O: Ops> Ops for Watched<O> {
         self.ops.linear(dst, src, linear);
     }
 
-    fn rope(&mut self, x: Buf, head_dim: u32, rope: usize) {
+    fn head_linear(&mut self, dst: Buf, src: Buf, linear: &Linear, heads: u32) {
+        self.look_at_heads(src, linear, heads as usize);
+        self.fill(dst, self.rows(src));
+        self.ops.head_linear(dst, src, linear, heads);
+    }
+
+    fn copy_state(&mut self, from: u32, to: u32) {
+        self.ops.copy_state(from, to);
+    }
+
+    fn rope(&mut self, x: Buf, head_dim: u32, first: u32, rope: usize) {
         self.change(x);
-        self.ops.rope(x, head_dim, rope);
+        self.ops.rope(x, head_dim, first, rope);
     }
 
     fn store_kv(&mut self, layer: usize, k: Buf, v: Buf) {
         self.ops.store_kv(layer, k, v);
     }
 
-    fn attend(&mut self, dst: Buf, q: Buf, layer: usize, gqa: &Gqa) {
+    fn store_latent(&mut self, layer: usize, k: Buf) {
+        self.ops.store_latent(layer, k);
+    }
+
+    fn attend(&mut self, dst: Buf, q: Buf, layer: usize, attend: &Attend) {
         self.fill(dst, self.rows(q));
-        self.ops.attend(dst, q, layer, gqa);
+        self.ops.attend(dst, q, layer, attend);
+    }
+
+    fn take(&mut self, dst: Buf, src: Buf, columns: Columns) {
+        self.fill(dst, self.rows(src));
+        self.ops.take(dst, src, columns);
+    }
+
+    fn put(&mut self, dst: Buf, width: u32, src: Buf, columns: Columns) {
+        self.fill(dst, self.rows(src));
+        self.ops.put(dst, width, src, columns);
+    }
+
+    fn conv(&mut self, dst: Buf, src: Buf, layer: usize, conv: &Conv) {
+        self.fill(dst, self.rows(src));
+        self.ops.conv(dst, src, layer, conv);
+    }
+
+    fn delta_net(
+        &mut self,
+        dst: Buf,
+        qkv: Buf,
+        alpha: Buf,
+        beta: Buf,
+        layer: usize,
+        net: &DeltaNet,
+    ) {
+        self.fill(dst, self.rows(qkv));
+        self.ops.delta_net(dst, qkv, alpha, beta, layer, net);
+    }
+
+    fn mamba2(&mut self, dst: Buf, xbc: Buf, dt: Buf, layer: usize, mamba: &Mamba2) {
+        self.fill(dst, self.rows(xbc));
+        self.ops.mamba2(dst, xbc, dt, layer, mamba);
+    }
+
+    fn act(&mut self, x: Buf, act: Activation) {
+        self.change(x);
+        self.ops.act(x, act);
     }
 
     fn act_mul(&mut self, gate: Buf, up: Buf, act: Activation) {
@@ -123,6 +233,46 @@ impl<O: Ops> Ops for Watched<O> {
     fn add(&mut self, dst: Buf, src: Buf) {
         self.change(dst);
         self.ops.add(dst, src);
+    }
+
+    fn scale(&mut self, x: Buf, factor: f32) {
+        self.change(x);
+        self.ops.scale(x, factor);
+    }
+
+    fn gain(&mut self, x: Buf, w: WeightId) {
+        self.change(x);
+        self.ops.gain(x, w);
+    }
+
+    fn gate_rows(&mut self, x: Buf, gate: Buf) {
+        self.change(x);
+        self.ops.gate_rows(x, gate);
+    }
+
+    fn route(&mut self, scores: Buf, moe: &Moe) {
+        self.ops.route(scores, moe);
+        self.slots = self.ops.routed();
+    }
+
+    fn dispatch(&mut self, dst: Buf, src: Buf) {
+        self.fill(dst, self.slots.last().map_or(0, |(_, slots)| slots.end));
+        self.ops.dispatch(dst, src);
+    }
+
+    fn expert_linear(&mut self, dst: Buf, src: Buf, linear: &Linear) {
+        self.look_at_experts(src, linear);
+        self.fill(dst, self.rows(src));
+        self.ops.expert_linear(dst, src, linear);
+    }
+
+    fn combine(&mut self, dst: Buf, src: Buf) {
+        self.fill(dst, self.batch[0]);
+        self.ops.combine(dst, src);
+    }
+
+    fn routed(&self) -> Vec<(usize, Range<usize>)> {
+        self.ops.routed()
     }
 
     fn gather(&mut self, dst: Buf, src: Buf) {
@@ -138,9 +288,9 @@ impl<O: Ops> Ops for Watched<O> {
         self.ops.logits(dst, src, first, count, head);
     }
 
-    fn softcap(&mut self, x: Buf, count: usize, cap: f32) {
+    fn softcap(&mut self, x: Buf, cap: f32) {
         self.change(x);
-        self.ops.softcap(x, count, cap);
+        self.ops.softcap(x, cap);
     }
 
     fn read(&mut self, x: Buf, rows: usize) -> Result<&[f32], OpsError> {
@@ -151,15 +301,15 @@ impl<O: Ops> Ops for Watched<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hob_model::{KvType, Limits, Mixer, Output, bind, describe};
+    use hob_model::{Limits, Mixer, Output, bind, describe};
     use hob_testkit::{Family, RefOps, Tiny};
 
     #[test]
     fn rows_are_looked_at_again_once_they_change() {
         let gguf = Tiny::new(Family::Llama).gguf();
         let model = describe(&gguf).unwrap();
-        let bound = bind(model.arch, &model.weights, &gguf).unwrap();
-        let limits = Limits { rows: 3, logits: 1, pages: 1, kv: KvType::F16 };
+        let bound = bind(&model, &gguf).unwrap();
+        let limits = Limits::new(3, 1);
         let sums = Arc::new(Mutex::new(Sums::new(&model, 1)));
         let device = RefOps::load(&model, &gguf, &bound, &limits);
         let mut ops = Watched::new(device, sums.clone(), None);

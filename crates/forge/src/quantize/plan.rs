@@ -65,7 +65,7 @@ impl<'a> Plan<'a> {
     /// When the source is no model that is known, is quantized already, or when a type asked for cannot be made.
     pub fn new(source: &'a Gguf, options: &Options<'a>) -> Result<Self, QuantizeError> {
         let model = hob_model::describe(source)?;
-        let bound = hob_model::bind(model.arch, &model.weights, source)?;
+        let bound = hob_model::bind(&model, source)?;
         let types = options.recipe.tensor_types(&model, &recipe_options(&model, options));
         let (mut tensors, mut unweighted) = (Vec::new(), Vec::new());
         for ((weight, &index), ty) in model.weights.iter().zip(&bound.tensors).zip(types) {
@@ -154,7 +154,7 @@ impl Planned {
 /// The recipe's options, with the types of embedding and output as overrides: they are stronger than all others, but
 /// for the output's type where the token embedding serves as output.
 fn recipe_options(model: &Model, options: &Options<'_>) -> RecipeOptions {
-    let tied = model.embed.weight == model.head.linear.weight;
+    let tied = model.output() == Some(model.embed.weight);
     let exactly = |name: &str, ty: Option<GgmlType>| -> Option<Override> {
         format!("^{name}\\.weight$={}", ty?).parse().ok()
     };
