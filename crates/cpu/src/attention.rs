@@ -552,7 +552,7 @@ mod tests {
             let mut cache = filled(kind, dim);
             let oracle = attend(IsaKind::Scalar, &mut cache, dim, window, (40, 7));
             for isa in IsaKind::available() {
-                let case = format!("{isa:?} {kind:?} {dim} {window}");
+                let case = format!("{isa:?} {kind:?} {dim} {window:?}");
                 let many = attend(isa, &mut cache, dim, window, (40, 7));
                 assert_eq!(many, attend(isa, &mut cache, dim, window, (40, 1)), "{case}");
                 let far = many.iter().zip(&oracle).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

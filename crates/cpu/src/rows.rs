@@ -376,12 +376,20 @@ mod tests {
         assert!(worst < 2.5e-7, "relative error {worst}");
     }
 
+    const ACTIVATIONS: [Activation; 5] = [
+        Activation::Identity,
+        Activation::Sigmoid,
+        Activation::Silu,
+        Activation::GeluTanh,
+        Activation::SwigluOai,
+    ];
+
     #[test]
     fn vector_rows_equal_plain_ones() {
         let x: Vec<f32> = (0..150).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
         let gain: Vec<f32> = (0..50).map(|i| 1.0 + i as f32 / 50.0).collect();
         for kind in IsaKind::available() {
-            for act in [Activation::Silu, Activation::GeluTanh] {
+            for act in ACTIVATIONS {
                 let (mut a, mut b) = (x.clone(), x.clone());
                 // SAFETY: lengths agree.
                 unsafe {
@@ -390,16 +398,26 @@ mod tests {
                 }
                 assert_eq!(a, b, "{kind:?} {act:?}");
             }
-            let (mut a, mut b) = (x.clone(), x.clone());
-            // SAFETY: lengths agree; in place.
-            unsafe {
-                rms_norm(kind, a.as_mut_ptr(), a.as_ptr(), 150, &gain, 1e-6);
-                rms_norm(IsaKind::Scalar, b.as_mut_ptr(), b.as_ptr(), 150, &gain, 1e-6);
+            for norm_kind in [NormKind::Rms, NormKind::Layer] {
+                let group = Group { kind: norm_kind, width: 50, eps: 1e-6 };
+                let bias = if norm_kind == NormKind::Layer { &x[..50] } else { &[] };
+                let (mut a, mut b) = (x.clone(), x.clone());
+                // SAFETY: lengths agree; in place.
+                unsafe {
+                    norm(kind, a.as_mut_ptr(), a.as_ptr(), 150, group, &gain, bias);
+                    norm(IsaKind::Scalar, b.as_mut_ptr(), b.as_ptr(), 150, group, &gain, bias);
+                }
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 2e-6 * b.abs().max(1.0);
+                assert!(a.iter().zip(&b).all(near), "{kind:?} {norm_kind:?}");
             }
-            assert!(
-                a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1.0)),
-                "{kind:?}"
-            );
+        }
+    }
+
+    #[test]
+    fn the_exact_gelu_is_exact() {
+        // x * normal distribution function, by scipy.
+        for (x, y) in [(1.0, 0.841_344_746), (-2.0, -0.045_500_264), (0.5, 0.345_731_23)] {
+            assert!((exact_gelu(x) - y).abs() < 2e-7, "{x}: {}", exact_gelu(x));
         }
     }
 

@@ -3,12 +3,14 @@
 //! it may panic; it knows no speed and no real model file.
 
 mod compare;
+mod families;
 mod refmix;
 mod refops;
 mod rng;
 mod tiny;
 
 pub use compare::{kl_divergence, max_error};
+pub use families::Family;
 pub use refops::RefOps;
 pub use rng::Rng;
-pub use tiny::{Family, Tiny};
+pub use tiny::Tiny;

@@ -7,25 +7,7 @@ use hob_gguf::{Gguf, MetaBuilder, Metadata, TensorInfo, Writer};
 use hob_model::{Header, Model, Role};
 use hob_quant::{GgmlType, decode_row, encode_row};
 
-use crate::Rng;
-
-/// Architectures that [`Tiny`] writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// Rotary pairs adjacent, no biases, untied output.
-    Llama,
-    /// Rotary pairs by halves, biases on q, k and v, tied output.
-    Qwen2,
-    /// Rotary pairs by halves, norms on the heads of q and k, tied output, heads wider than `width / heads`.
-    Qwen3,
-    /// Windows of 40 positions in all layers but every sixth, norms after each half, tied output.
-    Gemma3,
-}
-
-impl Family {
-    /// All of them.
-    pub const ALL: [Family; 4] = [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3];
-}
+use crate::{Family, Rng};
 
 /// The shape of a small model.
 #[derive(Clone, Debug)]
@@ -60,11 +42,11 @@ impl Tiny {
     /// Id of `<eos>`.
     pub const EOS: u32 = 257;
 
-    /// Two layers (seven where every sixth is another kind), width 64, four heads, two key heads, F32, context 1024.
+    /// As many layers as show every kind, width 64, four heads, two key heads, F32, context 1024.
     pub fn new(family: Family) -> Self {
         Tiny {
             family,
-            layers: if family == Family::Gemma3 { 7 } else { 2 },
+            layers: family.layers(),
             width: 64,
             ffn: 96,
             heads: 4,
@@ -111,33 +93,17 @@ impl Tiny {
         Gguf::from_bytes(self.bytes()).expect("valid file")
     }
 
-    fn arch(&self) -> &'static str {
-        match self.family {
-            Family::Llama => "llama",
-            Family::Qwen2 => "qwen2",
-            Family::Qwen3 => "qwen3",
-            Family::Gemma3 => "gemma3",
-        }
-    }
-
     /// The description that the file will have, by the same code that reads it.
     fn describe(&self, meta: &Metadata) -> Model {
-        let biases = (0..self.layers).flat_map(|layer| {
-            ["attn_q", "attn_k", "attn_v"].map(|name| format!("blk.{layer}.{name}.bias"))
-        });
-        let optional: Vec<String> = match self.family {
-            Family::Llama => vec!["output.weight".to_owned()],
-            Family::Qwen2 => biases.collect(),
-            Family::Qwen3 | Family::Gemma3 => Vec::new(),
-        };
+        let optional = self.family.tensors(self.layers);
         let header = Header::new(meta, optional.iter().map(String::as_str)).expect("a header");
         hob_model::arch::describe(&header).expect("a known architecture")
     }
 
     fn meta(&self) -> MetaBuilder {
-        let key = |name: &str| format!("{}.{name}", self.arch());
-        let mut meta = MetaBuilder::new()
-            .set("general.architecture", self.arch())
+        let key = |name: &str| format!("{}.{name}", self.family.arch());
+        let meta = MetaBuilder::new()
+            .set("general.architecture", self.family.arch())
             .set("general.name", "tiny")
             .set(&key("block_count"), self.layers)
             .set(&key("embedding_length"), self.width)
@@ -146,13 +112,7 @@ impl Tiny {
             .set(&key("attention.head_count"), self.heads)
             .set(&key("attention.head_count_kv"), self.kv_heads)
             .set(&key("attention.layer_norm_rms_epsilon"), 1e-5f32);
-        if self.family == Family::Gemma3 {
-            meta.insert(&key("attention.sliding_window"), 40u32);
-        }
-        if matches!(self.family, Family::Qwen3 | Family::Gemma3) {
-            meta.insert(&key("attention.key_length"), self.width / self.heads * 2);
-            meta.insert(&key("attention.value_length"), self.width / self.heads * 2);
-        }
+        let meta = self.family_meta(meta);
         let tokens: Vec<String> = (0..self.vocab).map(token).collect();
         let types: Vec<i32> = (0..self.vocab).map(token_type).collect();
         meta.set("tokenizer.ggml.model", "gpt2")
@@ -202,8 +162,11 @@ fn printable(byte: u8) -> char {
 fn data(info: &TensorInfo, role: Role, rng: &mut Rng) -> Vec<u8> {
     let n = info.elements() as usize;
     let floats = match role {
-        Role::Norm => rng.floats(n, 0.2).iter().map(|x| 1.0 + x).collect(),
-        Role::Bias => rng.floats(n, 0.2),
+        Role::Norm | Role::Scale | Role::RopeFreqs => {
+            rng.floats(n, 0.2).iter().map(|x| 1.0 + x).collect()
+        }
+        Role::Bias | Role::AttnSinks | Role::ExpProbsB | Role::SsmD => rng.floats(n, 0.2),
+        Role::SsmA => rng.floats(n, 0.2).iter().map(|x| x - 0.5).collect(),
         // Small against what the blocks add, so that the answer is not the last token again.
         Role::TokenEmbd | Role::Output => rng.floats(n, 0.3),
         _ => rng.floats(n, (3.0 / info.row_len() as f32).sqrt()),
@@ -244,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_family_and_kind_of_type_is_a_whole_model() {
-        for family in Family::ALL {
+        for family in Family::ALL.into_iter().chain(Family::ENCODERS) {
             for ty in [GgmlType::F32, GgmlType::Q8_0, GgmlType::Q4_K, GgmlType::MXFP4] {
                 let gguf = Tiny::new(family).quantized(ty).gguf();
                 let model = hob_model::describe(&gguf).unwrap();

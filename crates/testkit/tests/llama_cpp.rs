@@ -1,7 +1,7 @@
 //! The oracle's own oracle: llama.cpp (llama-server, Debian's build, F32 cache, no flash attention) on the same files.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
-use hob_model::{Batch, KvType, Limits, Output, Scratch, bind, describe, forward, head};
+use hob_model::{Batch, Limits, Output, Scratch, bind, describe, forward, head};
 use hob_testkit::{Family, RefOps, Rng, Tiny};
 
 /// Log-probabilities after a hundred letters that cross a page; the two pages lie apart and out of order.
@@ -11,7 +11,7 @@ fn logprobs(family: Family) -> Vec<f64> {
     let bound = bind(&model, &gguf).unwrap();
     let limits = Limits::new(100, 4);
     let mut ops = RefOps::load(&model, &gguf, &bound, &limits);
-    let scratch = Scratch::new(&model, &limits, &mut ops).unwrap();
+    let scratch = Scratch::new(&model, &limits, &mut ops);
     let mut rng = Rng::new(3);
     let tokens: Vec<u32> = (0..100).map(|_| 97 + rng.below(26) as u32).collect();
     let mut batch = Batch::new();

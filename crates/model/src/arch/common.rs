@@ -22,8 +22,19 @@ pub(super) struct Common {
     pub rope_base: f64,
     /// Name of the norm before the feed-forward.
     pub ffn_norm: &'static str,
-    /// Whether norms of q and k, where there are any, span all heads.
-    pub norms_heads_at_once: bool,
+    /// Norms of q and k.
+    pub head_norms: HeadNorms,
+}
+
+/// How queries and keys are normed.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum HeadNorms {
+    /// Each head, if the file has the tensors.
+    IfThere,
+    /// Each head.
+    Each,
+    /// All heads at once (OLMo).
+    AtOnce,
 }
 
 impl Common {
@@ -84,7 +95,7 @@ impl Common {
             eps: h.f32(eps)?,
             rope_base: h.f32_or("rope.freq_base", 10_000.0)?.into(),
             ffn_norm: "ffn_norm",
-            norms_heads_at_once: false,
+            head_norms: HeadNorms::IfThere,
         };
         if let Some(&ffn) = common.ffn.iter().find(|&&ffn| ffn > MOST_FFN) {
             return Err(h.bad("feed_forward_length", ffn, "at most 16777216"));
@@ -156,10 +167,13 @@ impl Common {
         };
         let o = linear(t, "attn_output", [q, self.width], Role::AttnOutput);
         let mut norm = |name: &str, heads: u32| {
-            // OLMo norms all heads at once, everyone else each of them.
-            let width = attend.key_dim * if self.norms_heads_at_once { heads } else { 1 };
             let there = h.has(&format!("blk.{layer}.{name}.weight"));
-            there.then(|| t.norm(layer, name, width, self.eps))
+            let width = match self.head_norms {
+                HeadNorms::IfThere => there.then_some(attend.key_dim)?,
+                HeadNorms::Each => attend.key_dim,
+                HeadNorms::AtOnce => attend.key_dim * heads,
+            };
+            Some(t.norm(layer, name, width, self.eps))
         };
         let q_norm = norm("attn_q_norm", attend.heads);
         let k_norm = norm("attn_k_norm", attend.kv_heads);

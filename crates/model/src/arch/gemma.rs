@@ -2,7 +2,7 @@
 //! sqrt(width). Gemma 2 caps scores and logits; Gemma 3 norms q and k and gives the windows a rotary base of their own.
 //! Vision towers are left out.
 
-use super::common::Common;
+use super::common::{Common, HeadNorms};
 use crate::{
     Activation, Block, Ffn, Gqa, Header, Mixer, Model, ModelError, Rope, RopePairs, RopeScaling,
     Sight, Tensors,
@@ -31,7 +31,8 @@ pub(super) fn gemma3(h: &Header) -> Result<Model, ModelError> {
 }
 
 fn describe(h: &Header, g: &Generation) -> Result<Model, ModelError> {
-    let c = Common::read(h)?;
+    let head_norms = if g.arch == "gemma3" { HeadNorms::Each } else { HeadNorms::IfThere };
+    let c = Common { head_norms, ..Common::read(h)? };
     let mut t = Tensors::new();
     let window = match g.window {
         Some(window) => h.size_or("attention.sliding_window", window)?,

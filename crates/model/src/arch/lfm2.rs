@@ -1,7 +1,7 @@
 //! LFM2: gated short convolutions between attention layers with normed q and k; layers without key heads are the
 //! convolutions. With experts (lfm2moe) after the first dense layers.
 
-use super::common::Common;
+use super::common::{Common, HeadNorms};
 use super::experts::Experts;
 use crate::{
     Activation, Conv, Header, Mixer, Model, ModelError, Role, RopePairs, ShortConv, Sight, Tensors,
@@ -16,7 +16,7 @@ pub(super) fn lfm2moe(h: &Header) -> Result<Model, ModelError> {
 }
 
 fn describe(h: &Header, arch: &'static str) -> Result<Model, ModelError> {
-    let c = Common::read(h)?;
+    let c = Common { head_norms: HeadNorms::Each, ..Common::read(h)? };
     let experts = Experts::read(h, &c, true)?;
     let window = h.opt_u32("attention.sliding_window")?.filter(|&w| w > 0);
     let kernel = h.size("shortconv.l_cache")?;

@@ -1,7 +1,7 @@
 //! OLMo 2 and 3: no norms before, only after each half, and q and k normed over all their heads at once. OLMo 3 has
 //! windows in three of four layers, which stretch no positions.
 
-use super::common::Common;
+use super::common::{Common, HeadNorms};
 use crate::{
     Block, Header, Mixer, Model, ModelError, Rope, RopePairs, RopeScaling, Sight, Tensors,
 };
@@ -10,7 +10,7 @@ use crate::{
 const PATTERN: u32 = 4;
 
 pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
-    let c = Common { norms_heads_at_once: true, ..Common::read(h)? };
+    let c = Common { head_norms: HeadNorms::AtOnce, ..Common::read(h)? };
     let window = h.opt_u32("attention.sliding_window")?.filter(|&w| w > 0);
     let mut t = Tensors::new();
     let full = c.rope(h, &mut t, RopePairs::Halves)?;

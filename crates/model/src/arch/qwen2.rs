@@ -1,28 +1,33 @@
 //! Qwen2, Qwen2.5 and Qwen3, dense and with experts: rotary pairs by halves. What differs between them the file has or
 //! lacks: biases on q, k and v, norms of the heads of q and k, a gated shared expert.
 
-use super::common::Common;
+use super::common::{Common, HeadNorms};
 use super::experts::Experts;
 use crate::{Header, Mixer, Model, ModelError, RopePairs, Tensors};
 
 pub(super) fn qwen2(h: &Header) -> Result<Model, ModelError> {
-    describe(h, "qwen2", false)
+    describe(h, "qwen2", HeadNorms::IfThere, false)
 }
 
 pub(super) fn qwen2moe(h: &Header) -> Result<Model, ModelError> {
-    describe(h, "qwen2moe", false)
+    describe(h, "qwen2moe", HeadNorms::IfThere, false)
 }
 
 pub(super) fn qwen3(h: &Header) -> Result<Model, ModelError> {
-    describe(h, "qwen3", false)
+    describe(h, "qwen3", HeadNorms::Each, false)
 }
 
 pub(super) fn qwen3moe(h: &Header) -> Result<Model, ModelError> {
-    describe(h, "qwen3moe", true)
+    describe(h, "qwen3moe", HeadNorms::Each, true)
 }
 
-fn describe(h: &Header, arch: &'static str, normalize: bool) -> Result<Model, ModelError> {
-    let c = Common::read(h)?;
+fn describe(
+    h: &Header,
+    arch: &'static str,
+    head_norms: HeadNorms,
+    normalize: bool,
+) -> Result<Model, ModelError> {
+    let c = Common { head_norms, ..Common::read(h)? };
     let experts = Experts::read(h, &c, normalize)?;
     let mut t = Tensors::new();
     let rope = c.rope(h, &mut t, RopePairs::Halves)?;

@@ -2,7 +2,7 @@
 //! Positions of text are the same in all sections of their rotary encoding, so it is the plain one over the first
 //! elements of a head. Layers that predict further tokens, and the vision tower, are left out.
 
-use super::common::Common;
+use super::common::{Common, HeadNorms};
 use super::experts::Experts;
 use crate::{
     Activation, Conv, DeltaGates, DeltaNet, Header, Mixer, Model, ModelError, Role, RopePairs,
@@ -22,7 +22,8 @@ pub(super) fn qwen3next(h: &Header) -> Result<Model, ModelError> {
 }
 
 fn describe(h: &Header, arch: &'static str) -> Result<Model, ModelError> {
-    let c = Common { ffn_norm: "post_attention_norm", ..Common::read(h)? };
+    let (ffn_norm, head_norms) = ("post_attention_norm", HeadNorms::Each);
+    let c = Common { ffn_norm, head_norms, ..Common::read(h)? };
     let experts = Experts::read(h, &c, true)?;
     let net = Shape::read(h, &c)?;
     let interval = h.size_or("full_attention_interval", 4)?;
