@@ -219,6 +219,20 @@ trait Load<I: Floats>: Copy {
     unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F;
 }
 
+/// F32, `stride` apart.
+#[derive(Clone, Copy)]
+struct Singles {
+    data: *const f32,
+    stride: usize,
+}
+
+impl<I: Floats> Load<I> for Singles {
+    #[inline(always)]
+    unsafe fn at(self, isa: I, i: usize, v: usize) -> I::F {
+        isa.fload(self.data.add(i * self.stride + v * I::LANES))
+    }
+}
+
 /// F16, `stride` apart.
 #[derive(Clone, Copy)]
 struct Halves {
@@ -274,6 +288,10 @@ unsafe fn scores<I: Floats, const N: usize>(isa: I, cached: Cached, at: usize, s
     for col in (0..PAGE).step_by(VECTORS * I::LANES) {
         let mut sums = [[isa.fsplat(0.0); VECTORS]; N];
         match kind {
+            KvType::F32 => {
+                let keys = Singles { data: page.k.cast::<f32>().add(col), stride: PAGE };
+                products(isa, &mut sums, q, dim, dim, keys);
+            }
             KvType::F16 => {
                 let keys = Halves { data: page.k.cast::<u16>().add(col), stride: PAGE };
                 products(isa, &mut sums, q, dim, dim, keys);
@@ -342,6 +360,10 @@ unsafe fn mix_columns<I: Floats, const N: usize, const W: usize>(
         }
     }
     match kind {
+        KvType::F32 => {
+            let values = Singles { data: page.v.cast::<f32>().add(col), stride: dim };
+            products(isa, &mut sums, weights, PAGE, keys, values);
+        }
         KvType::F16 => {
             let values = Halves { data: page.v.cast::<u16>().add(col), stride: dim };
             products(isa, &mut sums, weights, PAGE, keys, values);
@@ -455,6 +477,7 @@ mod tests {
     #[test]
     fn every_instruction_set_attends_as_the_scalar_one() {
         for (kind, dim, window) in [
+            (KvType::F32, 64, usize::MAX),
             (KvType::F16, 64, usize::MAX),
             (KvType::Q8_0, 128, usize::MAX),
             (KvType::F16, 80, 70),

@@ -119,6 +119,7 @@ impl KvView<'_> {
         );
         let elements = l.head_dim * PAGE;
         let (codes, scales) = match self.kind {
+            KvType::F32 => (4 * elements, 0),
             KvType::F16 => (2 * elements, 0),
             KvType::Q8_0 => (elements, 2 * elements / GROUP),
         };
@@ -144,6 +145,13 @@ impl KvView<'_> {
         let p = self.head(layer, page, head);
         let dim = k.len();
         match self.kind {
+            KvType::F32 => {
+                let (keys, values) = (p.k.cast::<f32>(), p.v.cast::<f32>().add(slot * dim));
+                for i in 0..dim {
+                    *keys.add(i * PAGE + slot) = k[i];
+                    *values.add(i) = v[i];
+                }
+            }
             KvType::F16 => {
                 let (keys, values) = (p.k.cast::<u16>(), p.v.cast::<u16>().add(slot * dim));
                 for i in 0..dim {

@@ -10,6 +10,8 @@ pub const PAGE: usize = 64;
 /// Element type of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum KvType {
+    /// Single precision: exact, for comparisons.
+    F32,
     /// Half precision.
     #[default]
     F16,
@@ -21,6 +23,7 @@ impl KvType {
     /// Bytes of `elements` cached values of one head row (a multiple of 32 for Q8_0).
     pub fn bytes(self, elements: u64) -> u64 {
         match self {
+            KvType::F32 => elements * 4,
             KvType::F16 => elements * 2,
             KvType::Q8_0 => elements.div_ceil(32) * 34,
         }
