@@ -99,7 +99,7 @@ family("olmo3", "Olmo3ForCausalLM", "dbrx")(dict(
     SMALL, num_hidden_layers=4, sliding_window=64,
     rope_parameters=dict(
         full_attention=dict(rope_type="yarn", rope_theta=500000.0, factor=8.0, original_max_position_embeddings=64,
-                            beta_fast=32.0, beta_slow=1.0, attention_factor=1.2),
+                            beta_fast=32.0, beta_slow=1.0, attention_factor=1.2079441541679836),
         sliding_attention=dict(rope_type="default", rope_theta=500000.0))))
 family("qwen3-fp8", "Qwen3ForCausalLM", "qwen2")(dict(SMALL, head_dim=32))
 

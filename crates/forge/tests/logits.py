@@ -228,9 +228,9 @@ def ask(port, tokens):
 
 @contextlib.contextmanager
 def serving(server, model, port):
-    """A server of the model, with keys and values in float32."""
+    """A server of the model, with keys and values in float32. By the name phi3 it would expect tokens of the real ones."""
     command = [*shlex.split(server), "-m", str(model), "--port", str(port), "-c", "512", "-np", "1", "-t", "1",
-               "-ctk", "f32", "-ctv", "f32", "-fa", "off", "--no-warmup"]
+               "-ctk", "f32", "-ctv", "f32", "-fa", "off", "--no-warmup", "--override-kv", "general.name=str:tiny"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(120):
