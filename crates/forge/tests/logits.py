@@ -2,6 +2,7 @@
 
     python logits.py reference DIR OUT [NAME]   DIR as convert.py made and compared it; writes OUT/FAMILY/logits.bin
     python logits.py every-tensor DIR [NAME]    how much the logits change when one tensor's numbers do
+    python logits.py every-rule DIR [NAME]      how much they change when one rule of RULES is another
     python logits.py peer SERVER DIR OUT [NAME] runs theirs-f32.gguf in llama.cpp's server and compares
 
 A reference is a prompt of 200 tokens and 50 greedy ones in float32 on the processor. The prompt is the first, counted by
@@ -28,6 +29,37 @@ import convert
 PROMPT, STEPS, SAMPLED = 200, 50, 16
 # The least distance of the best two logits, as a part of what the row's logits spread.
 CLOSE = 3e-3
+# What a wrong tensor or rule must change at least: ten times what the test allows.
+SEEN = 1e-3
+
+
+# Rules that a tiny model must show: keys of its config, deeper ones after a dot, and other values of them.
+RULES = {
+    "llama": {"rope_parameters.rope_type": "default"},
+    "qwen3": {"rope_parameters.attention_factor": 1.0, "rope_parameters.rope_type": "default"},
+    "qwen2moe": {"norm_topk_prob": True, "num_experts_per_tok": 3},
+    "qwen3moe": {"norm_topk_prob": False, "num_experts_per_tok": 3},
+    "mixtral": {"num_experts_per_tok": 3},
+    "gemma2": {"sliding_window": 63, "attn_logit_softcapping": None, "final_logit_softcapping": None,
+               "query_pre_attn_scalar": 64, "layer_types": ["full_attention"] * 4,
+               "rope_parameters.rope_theta": 11000.0},
+    "gemma3": {"sliding_window": 63, "rope_parameters.full_attention.rope_theta": 1e4,
+               "rope_parameters.sliding_attention.rope_theta": 1e6,
+               "layer_types": ["sliding_attention"] * 7},
+    "gemma3-vision": {"rope_parameters.full_attention.factor": 1.0},
+    "phi3": {"rope_parameters.long_factor": [1.0] * 8, "rope_parameters.attention_factor": 1.0},
+    "phi3-short": {"rope_parameters.short_factor": [1.0] * 6, "rope_parameters.attention_factor": 1.0},
+    "olmo3": {"sliding_window": 63, "rope_parameters.full_attention.rope_type": "default",
+              "rope_parameters.full_attention.attention_factor": 1.0,
+              "layer_types": ["sliding_attention"] * 4},
+    "smollm3": {"no_rope_layers": [1] * 4},
+    "mistral3": {"rope_parameters.llama_4_scaling_beta": 0.0, "rope_parameters.rope_type": "default"},
+    "deepseek2": {"topk_group": 4, "routed_scaling_factor": 1.0, "norm_topk_prob": False,
+                  "rope_parameters.mscale_all_dim": 0.5, "rope_parameters.mscale": 0.5, "rope_interleave": False},
+    "deepseek2-lite": {"rope_parameters.mscale_all_dim": 1.0, "routed_scaling_factor": 2.0},
+    "gpt-oss": {"sliding_window": 63, "swiglu_limit": 1e9, "swiglu_alpha": 1.0, "rope_parameters.truncate": True,
+                "layer_types": ["full_attention"] * 4},
+}
 
 
 def fp8(tensors, block):
@@ -185,7 +217,8 @@ def reference(root, out, only):
 
 
 def every_tensor(root, only):
-    """Each tensor's numbers are moved by one place: if no logit moves, a test cannot see how they are used."""
+    """The three tensors that show least. Each tensor's numbers are moved by one place: if no logit moves, a test cannot see how they are used."""
+    unseen = 0
     for folder in folders(root, only):
         columns, changes = columns_of(folder), {}
         with precision(False):
@@ -201,6 +234,35 @@ def every_tensor(root, only):
                 tensor.copy_(kept)
         least = sorted(changes, key=changes.get)[:3]
         print(f"{folder.name}: " + ", ".join(f"{name} {changes[name]:.1e}" for name in least), flush=True)
+        unseen += sum(change < SEEN for change in changes.values())
+    return unseen
+
+
+def changed(config, key, value):
+    """A config with another value."""
+    config = json.loads(json.dumps(config))
+    *path, last = key.split(".")
+    inner = config
+    for step in path:
+        inner = inner[step]
+    inner[last] = value
+    return config
+
+
+def every_rule(root, only):
+    unseen = 0
+    for folder in folders(root, only):
+        config, tensors = read(folder)
+        columns, tokens = columns_of(folder), torch.tensor([prompt(0)])
+        with precision(False):
+            def logits(config):
+                return build(folder.name, config, tensors)(input_ids=tokens).logits[0, :, :columns].numpy()
+            before = logits(config)
+            for key, value in RULES.get(folder.name, {}).items():
+                change = far(logits(changed(config, key, value)), before)
+                print(f"{folder.name}: {key} = {value}: {change:.1e}", flush=True)
+                unseen += change < SEEN
+    return unseen
 
 
 def recall(path):
@@ -272,7 +334,9 @@ def main():
     if verb == "reference":
         reference(Path(rest[0]), Path(rest[1]), rest[2:])
     elif verb == "every-tensor":
-        every_tensor(Path(rest[0]), rest[1:])
+        sys.exit(bool(every_tensor(Path(rest[0]), rest[1:])))
+    elif verb == "every-rule":
+        sys.exit(bool(every_rule(Path(rest[0]), rest[1:])))
     elif verb == "peer":
         peer(rest[0], Path(rest[1]), Path(rest[2]), rest[3:])
     else:
