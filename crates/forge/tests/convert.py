@@ -226,7 +226,20 @@ def numbers(name, dtype, shape, middle, size):
 
 
 # Families that store the gains of norms as their distance from one.
-FROM_ONE = ("gemma2", "gemma3", "gemma3-vision")
+FROM_ONE = ("gemma2", "gemma3", "qwen35", "qwen3next")
+
+
+def from_one(name, key):
+    return name.startswith(FROM_ONE) and "norm" in key and "linear_attn" not in key
+
+
+
+
+# Tensors that are neither norms nor biases nor matrices, by a part of their names: recurrences remember for long.
+SPECIAL_SPREAD = {
+    "sinks": (3, 0), "A_log": (-2, 1), "mamba.D": (1, -1), "layer_scalar": (1, -2), "router.scale": (1, -1),
+    "per_expert_scale": (1, -1), "router.proj.": (0, 1), "embed_tokens_per_layer": (0, -2),
+}
 
 
 def spread(name, key, dtype, shape, tied):
@@ -238,14 +251,17 @@ def spread(name, key, dtype, shape, tied):
         return (121 + clamped, 2) if key.endswith("_scales") else (0, 8)
     if key.endswith("_scale_inv"):
         return 0.1875, -4
-    if key.endswith("norm.weight"):
-        return (name not in FROM_ONE) + ("q_norm" in key), -1
-    if key.endswith("sinks"):
-        return 3, 0
+    for part, numbers_of in SPECIAL_SPREAD.items():
+        if part in key:
+            return numbers_of
+    if len(shape) == 1 and key.endswith(("weight", "gamma")):
+        if name.startswith("gemma4") and "q_norm" in key:
+            return 0.5, -2
+        return (not from_one(name, key)) + ("q_norm" in key), -1
     if len(shape) == 1 or key.endswith("bias"):
         return 0, -2
     if "embed" in key:
-        return 0, -3 if name in FROM_ONE else -2 if tied else 0
+        return 0, -3 if name.startswith(("gemma", "granite")) else -2 if tied else 0
     turned = name == "gpt-oss" and ".experts." in key
     width = shape[-2] if turned else shape[-1]
     sharp = key.endswith(("q_proj.weight", "q_b_proj.weight", "qkv_proj.weight", "gate.weight", "router.weight"))

@@ -84,18 +84,46 @@ def mxfp4(tensors):
     return tensors
 
 
-def stack(tensors, config):
+def stack(tensors):
     """Experts one by one become stacked ones, as transformers computes with them."""
-    mixtral = config["model_type"] == "mixtral"
-    gate, up, down = ["w1", "w3", "w2"] if mixtral else ["gate_proj", "up_proj", "down_proj"]
-    for key in [k for k in tensors if f".experts.0.{gate}." in k]:
-        base = key.split(".0." + gate)[0]
-        count = sum(k.startswith(base) and k.endswith(f".{gate}.weight") for k in tensors)
-        part = {p: torch.stack([tensors.pop(f"{base}.{x}.{p}.weight") for x in range(count)]) for p in (gate, up, down)}
-        base = base.replace("block_sparse_moe", "mlp")
-        tensors[base + ".gate_up_proj"] = torch.cat([part[gate], part[up]], 1)
-        tensors[base + ".down_proj"] = part[down]
-    return {k.replace("block_sparse_moe", "mlp"): v for k, v in tensors.items()}
+    for gate, up, down in (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2")):
+        for key in [k for k in tensors if f".experts.0.{gate}." in k]:
+            base = key.split(f".0.{gate}")[0]
+            count = sum(k.startswith(base) and k.endswith(f".{gate}.weight") for k in tensors)
+            part = {p: torch.stack([tensors.pop(f"{base}.{x}.{p}.weight") for x in range(count)])
+                    for p in (gate, up, down)}
+            tensors[base + ".gate_up_proj"] = torch.cat([part[gate], part[up]], 1)
+            tensors[base + ".down_proj"] = part[down]
+    return tensors
+
+
+# Names in checkpoints, and in transformers where they differ.
+RENAMED = {
+    "model.language_model.": "model.", "language_model.model.": "model.", "block_sparse_moe.experts": "mlp.experts",
+    "block_sparse_moe.gate.": "mlp.gate.",
+    "block_sparse_moe.input_linear.weight": "block_sparse_moe.experts.gate_up_proj",
+    "block_sparse_moe.output_linear.weight": "block_sparse_moe.experts.down_proj",
+    "block_sparse_moe.router.layer.weight": "block_sparse_moe.router.weight",
+}
+# Parts that a language model lacks.
+OTHERS = ("vision", "visual.", "multi_modal", "mtp.", "inv_freq")
+
+
+def renamed(key):
+    for old, new in RENAMED.items():
+        if old in key:
+            return key.replace(old, new)
+    return key
+
+
+def rounded(name, tensors):
+    """What converters compute in a checkpoint's own half precision is rounded there, and so it is for the reference."""
+    for key, tensor in tensors.items():
+        if tensor.dtype == torch.float16 and convert.from_one(name, key):
+            tensors[key] = (tensor + 1).float() - 1
+        if tensor.dtype == torch.float16 and key.endswith("A_log"):
+            tensors[key] = tensor.exp().float().log()
+    return tensors
 
 
 def read(folder):
@@ -105,13 +133,15 @@ def read(folder):
         tensors |= load_file(file)
     config = json.loads((folder / "config.json").read_text())
     config = config.get("text_config", config)
+    if config.get("time_step_limit", 0) is None:  # endless, which JSON cannot say
+        config.pop("time_step_limit")
     quantized = config.pop("quantization_config", {})
     if quantized.get("quant_method") == "fp8":
         tensors = fp8(tensors, quantized["weight_block_size"])
     if quantized.get("quant_method") == "mxfp4":
         tensors = mxfp4(tensors)
-    tensors = {k.removeprefix("language_model."): v for k, v in stack(tensors, config).items()}
-    return config, {k: v for k, v in tensors.items() if not k.startswith(("vision", "multi_modal"))}
+    tensors = {renamed(k): v for k, v in stack(rounded(folder.name, tensors)).items()}
+    return config, {k: v for k, v in tensors.items() if not any(part in k for part in OTHERS)}
 
 
 def build(name, config, tensors):
@@ -124,7 +154,7 @@ def build(name, config, tensors):
     assert set(found.missing_keys) <= tied, found.missing_keys
     model.tie_weights()
     prediction = f"layers.{model.config.num_hidden_layers}."
-    left = [k for k in found.unexpected_keys if "inv_freq" not in k and prediction not in k]
+    left = [k for k in found.unexpected_keys if prediction not in k]
     assert not left, left
     return model.eval()
 
