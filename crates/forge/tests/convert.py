@@ -1,6 +1,6 @@
 """Makes tiny checkpoints of every family with fixed seeds, and holds `hob convert` against llama.cpp's converter.
 
-    python convert.py make DIR                          tiny folders: DIR/FAMILY/{config.json,model.safetensors,...}
+    python convert.py make DIR [NAME]                   tiny folders: DIR/FAMILY/{config.json,model.safetensors,...}
     python convert.py compare LLAMA_CPP HOB DIR [NAME]  converts folders in DIR with both, in f32, f16, bf16 and q8_0
     python convert.py store DIR OUT                     stores what `make` and `compare` left in DIR for the Rust test:
                                                         small files, tensors without numbers, hashes of theirs
@@ -12,6 +12,7 @@ vocabularies are given to both, since the converter knows real ones only, by a h
 
 import hashlib
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -29,57 +30,78 @@ def family(name, cls, pre=None, tokenizer="bpe"):
 
 
 SMALL = dict(
-    hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-    vocab_size=320, max_position_embeddings=256, bos_token_id=256, eos_token_id=257, pad_token_id=None,
+    hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    vocab_size=320, max_position_embeddings=512, bos_token_id=256, eos_token_id=257, pad_token_id=None,
 )
 LLAMA3 = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=64)
 
+# Layers and windows are such that 250 tokens meet every kind of layer and every rule of a family.
 family("llama", "LlamaForCausalLM", "llama-bpe")(dict(SMALL, rope_parameters=LLAMA3, tie_word_embeddings=True))
 family("llama-spm", "LlamaForCausalLM", None, "spm")(dict(SMALL, attention_bias=True))
 family("mixtral", "MixtralForCausalLM", None, "spm")(dict(SMALL, num_local_experts=4, num_experts_per_tok=2))
 family("qwen2", "Qwen2ForCausalLM", "qwen2")(dict(SMALL, tie_word_embeddings=True))
 family("qwen3", "Qwen3ForCausalLM", "qwen2")(dict(
-    SMALL, head_dim=16,
-    rope_parameters=dict(rope_type="yarn", rope_theta=1e6, factor=4.0, original_max_position_embeddings=64)))
+    SMALL, head_dim=32,
+    rope_parameters=dict(rope_type="yarn", rope_theta=1e6, factor=8.0, original_max_position_embeddings=64)))
 family("qwen2moe", "Qwen2MoeForCausalLM", "qwen2")(dict(
     SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=32))
-family("qwen3moe", "Qwen3MoeForCausalLM", "qwen2")(dict(
-    SMALL, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16))
-family("gemma2", "Gemma2ForCausalLM", None, "spm")(dict(SMALL, head_dim=16, sliding_window=64))
-family("gemma3", "Gemma3ForCausalLM", None, "spm")(dict(SMALL, head_dim=16, sliding_window=64))
+QWEN3_MOE = dict(
+    SMALL, head_dim=32, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True)
+family("qwen3moe", "Qwen3MoeForCausalLM", "qwen2")(QWEN3_MOE)
+GEMMA2 = dict(SMALL, head_dim=32, sliding_window=64, query_pre_attn_scalar=32)
+family("gemma2", "Gemma2ForCausalLM", None, "spm")(dict(
+    GEMMA2, num_hidden_layers=4, attn_logit_softcapping=5.0, final_logit_softcapping=2.0))
+GEMMA3 = dict(GEMMA2, num_hidden_layers=7)
+family("gemma3", "Gemma3ForCausalLM", None, "spm")(GEMMA3)
+PHI3 = dict(SMALL, max_position_embeddings=1024)
 family("phi3", "Phi3ForCausalLM", None, "spm")(dict(
-    SMALL, max_position_embeddings=1024, original_max_position_embeddings=256,
-    rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, long_factor=[1.0 + i for i in range(4)],
-                         short_factor=[1.0 + i / 8 for i in range(4)])))
+    PHI3, original_max_position_embeddings=128,
+    rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, long_factor=[1.0 + i for i in range(8)],
+                         short_factor=[1.0 + i / 8 for i in range(8)])))
+family("phi3-short", "Phi3ForCausalLM", None, "spm")(dict(
+    PHI3, original_max_position_embeddings=512, partial_rotary_factor=0.75,
+    rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75,
+                         long_factor=[1.0 + i for i in range(6)], short_factor=[1.0 + i / 2 for i in range(6)])))
 family("olmo2", "Olmo2ForCausalLM", "dbrx")(dict(SMALL))
-family("glm4", "Glm4ForCausalLM", "glm4")(dict(SMALL, head_dim=16))
-family("smollm3", "SmolLM3ForCausalLM", "smaug-bpe")(dict(SMALL, tie_word_embeddings=True))
+family("glm4", "Glm4ForCausalLM", "glm4")(dict(SMALL, head_dim=32, attention_bias=True))
+family("smollm3", "SmolLM3ForCausalLM", "smaug-bpe")(dict(SMALL, num_hidden_layers=4, tie_word_embeddings=True))
 family("mistral3", "Ministral3ForCausalLM", "tekken")(dict(
-    SMALL, head_dim=16, rope_parameters=dict(
-        rope_type="yarn", rope_theta=1e6, factor=16.0, original_max_position_embeddings=16, beta_fast=32.0,
+    SMALL, head_dim=32, rope_parameters=dict(
+        rope_type="yarn", rope_theta=1e6, factor=16.0, original_max_position_embeddings=32, beta_fast=32.0,
         beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.1)))
 MLA = dict(
-    SMALL, num_hidden_layers=3, num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1,
-    moe_intermediate_size=16, first_k_dense_replace=1, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4,
-    v_head_dim=8)
+    SMALL, num_hidden_layers=3, num_key_value_heads=4, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=1,
+    moe_intermediate_size=16, first_k_dense_replace=1, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16,
+    v_head_dim=16)
 family("deepseek2", "DeepseekV3ForCausalLM", "deepseek-v3")(dict(
-    MLA, q_lora_rank=16, n_group=2, topk_group=1, routed_scaling_factor=2.5, norm_topk_prob=True,
+    MLA, q_lora_rank=32, n_group=4, topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True,
     scoring_func="sigmoid",
-    rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=64,
+    rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=64,
                          beta_fast=32, beta_slow=1, mscale=1.0, mscale_all_dim=1.0)))
 family("deepseek2-lite", "DeepseekV2ForCausalLM", "deepseek-llm")(dict(
     MLA, q_lora_rank=None, topk_method="greedy", norm_topk_prob=False, routed_scaling_factor=1.0,
-    n_group=1, topk_group=1))
-family("gpt-oss", "GptOssForCausalLM", "gpt-4o")(dict(
-    SMALL, head_dim=16, intermediate_size=32, num_local_experts=2, num_experts_per_tok=2, sliding_window=64))
-family("gpt-oss-mxfp4", "GptOssForCausalLM", "gpt-4o")(dict(
-    SMALL, head_dim=16, intermediate_size=32, num_local_experts=2, num_experts_per_tok=2, sliding_window=64))
-family("qwen3moe-stacked", "Qwen3MoeForCausalLM", "qwen2")(dict(
-    SMALL, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16))
-family("gemma3-vision", "Gemma3ForCausalLM", None, "spm")(dict(SMALL, head_dim=16, sliding_window=64))
-family("olmo3", "Olmo3ForCausalLM", "dbrx")(dict(SMALL, sliding_window=64))
-family("qwen3-fp8", "Qwen3ForCausalLM", "qwen2")(dict(SMALL, head_dim=16))
+    n_group=1, topk_group=1,
+    rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=64,
+                         beta_fast=32, beta_slow=1, mscale=0.707, mscale_all_dim=0.707)))
+GPT_OSS = dict(
+    SMALL, num_hidden_layers=4, head_dim=32, intermediate_size=32, num_local_experts=4, num_experts_per_tok=2,
+    sliding_window=64, rope_parameters=dict(
+        rope_type="yarn", rope_theta=150000.0, factor=8.0, original_max_position_embeddings=64, beta_fast=32.0,
+        beta_slow=1.0, truncate=False))
+family("gpt-oss", "GptOssForCausalLM", "gpt-4o")(GPT_OSS)
+family("gpt-oss-mxfp4", "GptOssForCausalLM", "gpt-4o")(GPT_OSS)
+family("qwen3moe-stacked", "Qwen3MoeForCausalLM", "qwen2")(QWEN3_MOE)
+family("gemma3-vision", "Gemma3ForCausalLM", None, "spm")(dict(GEMMA3, rope_parameters=dict(
+    full_attention=dict(rope_type="linear", rope_theta=1e6, factor=8.0),
+    sliding_attention=dict(rope_type="default", rope_theta=10000.0))))
+family("olmo3", "Olmo3ForCausalLM", "dbrx")(dict(
+    SMALL, num_hidden_layers=4, sliding_window=64,
+    rope_parameters=dict(
+        full_attention=dict(rope_type="yarn", rope_theta=500000.0, factor=8.0, original_max_position_embeddings=64,
+                            beta_fast=32.0, beta_slow=1.0, attention_factor=1.2079441541679836),
+        sliding_attention=dict(rope_type="default", rope_theta=500000.0))))
+family("qwen3-fp8", "Qwen3ForCausalLM", "qwen2")(dict(SMALL, head_dim=32))
 
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -179,9 +201,9 @@ def spm(folder, rows):
     assert len(pieces) < rows
 
 
-def numbers(name, dtype, shape):
-    """A tensor's bytes from its name alone, so that the Rust test makes the same: a linear congruential generator whose
-    upper bits become finite numbers of moderate size."""
+def numbers(name, dtype, shape, middle, size):
+    """A tensor's bytes from its name alone, so that the Rust test makes the same: a linear congruential generator, whose
+    states become numbers within 2^size of the middle; for bytes within `size` bits, as FP8 up to two."""
     import numpy as np
     seed = 0x811C9DC5
     for byte in name.encode():
@@ -191,19 +213,67 @@ def numbers(name, dtype, shape):
     for i in range(count):
         seed = (seed * 1664525 + 1013904223) % 2**32
         states[i] = seed
+    if dtype == "F8_E4M3":
+        return (states >> 24 & 0xBF).astype(np.uint8).tobytes()
+    if dtype == "U8":
+        return (int(middle) + (states >> 32 - size)).astype(np.uint8).tobytes()
+    values = (middle + states.view(np.int32) * 2.0**(size - 31)).astype("<f4")
     if dtype == "F32":
-        return (states & 0x83FFFFFF | 0x3C000000).astype("<u4").tobytes()
-    if dtype in ("F16", "BF16"):
-        return (states >> 16 & 0x83FF | {"F16": 0x2C00, "BF16": 0x3C00}[dtype]).astype("<u2").tobytes()
-    return (states >> 24 & {"F8_E4M3": 0xBF, "U8": 0xFF}[dtype]).astype(np.uint8).tobytes()
+        return values.tobytes()
+    if dtype == "F16":
+        return values.astype("<f2").tobytes()
+    return (values.view("<u4") >> 16).astype("<u2").tobytes()
+
+
+# Families that store the gains of norms as their distance from one.
+FROM_ONE = ("gemma2", "gemma3", "qwen35", "qwen3next")
+
+
+def from_one(name, key):
+    return name.startswith(FROM_ONE) and "norm" in key and "linear_attn" not in key
+
+
+
+
+# Tensors that are neither norms nor biases nor matrices, by a part of their names: recurrences remember for long.
+SPECIAL_SPREAD = {
+    "sinks": (3, 0), "A_log": (-2, 1), "mamba.D": (1, -1), "layer_scalar": (1, -2), "router.scale": (1, -1),
+    "per_expert_scale": (1, -1), "router.proj.": (0, 1), "embed_tokens_per_layer": (0, -2),
+}
+
+
+def spread(name, key, dtype, shape, tied):
+    """Middle and size (a power of two) of a tensor's numbers: rows stay of size one, attention and routers are sharp, and
+    every tensor shows in the logits. Tied embeddings are small, or each token would answer with itself."""
+    # The gates of gpt-oss are large enough to be clamped.
+    clamped = name.startswith("gpt-oss") * (2 if "gate_up_proj" in key else -2 if "experts.down_proj" in key else 0)
+    if dtype == "U8":
+        return (121 + clamped, 2) if key.endswith("_scales") else (0, 8)
+    if key.endswith("_scale_inv"):
+        return 0.1875, -4
+    for part, numbers_of in SPECIAL_SPREAD.items():
+        if part in key:
+            return numbers_of
+    if len(shape) == 1 and key.endswith(("weight", "gamma")):
+        if name.startswith("gemma4") and "q_norm" in key:
+            return 0.5, -2
+        return (not from_one(name, key)) + ("q_norm" in key), -1
+    if len(shape) == 1 or key.endswith("bias"):
+        return 0, -2
+    if "embed" in key:
+        return 0, -3 if name.startswith(("gemma", "granite")) else -2 if tied else 0
+    turned = name == "gpt-oss" and ".experts." in key
+    width = shape[-2] if turned else shape[-1]
+    sharp = key.endswith(("q_proj.weight", "q_b_proj.weight", "qkv_proj.weight", "gate.weight", "router.weight"))
+    return 0, round(math.log2(3 / width) / 2) + sharp + clamped
 
 
 def save(tensors, path):
-    """A safetensors file of `name: (dtype, shape)`, in the order of names."""
+    """A safetensors file of `name: (dtype, shape, middle, size)`, in the order of names."""
     header, data = {"__metadata__": {"format": "pt"}}, b""
     for name in sorted(tensors):
-        dtype, shape = tensors[name]
-        content = numbers(name, dtype, shape)
+        dtype, shape = tensors[name][:2]
+        content = numbers(name, *tensors[name])
         header[name] = dict(dtype=dtype, shape=shape, data_offsets=[len(data), len(data) + len(content)])
         data += content
     text = json.dumps(header).encode()
@@ -268,11 +338,11 @@ def checkpoint(name, cls, settings):
         tensors = pack_fp8(tensors)
         config["quantization_config"] = dict(quant_method="fp8", weight_block_size=[24, 20])
     if name == "qwen2":
-        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = ("F32", [4])
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = ("F32", [8])
     if name == "deepseek2":
         for key in [k for k in tensors if k.startswith("model.layers.2.")]:
             tensors[key.replace("layers.2", "layers.3")] = tensors[key]
-        tensors["model.layers.3.eh_proj.weight"] = (dtype, [32, 64])
+        tensors["model.layers.3.eh_proj.weight"] = (dtype, [64, 128])
     if name == "gemma3-vision":
         tensors = {k.replace("model.", "language_model.model.", 1): v for k, v in tensors.items()}
         tensors["vision_tower.vision_model.post_layernorm.weight"] = (dtype, [32])
@@ -283,12 +353,16 @@ def checkpoint(name, cls, settings):
     return config, tensors
 
 
-def make(root):
+def make(root, only):
     for name, (cls, settings, pre, tokenizer) in FAMILIES.items():
+        if only and name not in only:
+            continue
         folder = root / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         config, tensors = checkpoint(name, cls, settings)
+        tied = not any("lm_head" in k for k in tensors)
+        tensors = {k: (*v, *spread(name, k, *v, tied)) for k, v in tensors.items()}
         (folder / "config.json").write_text(json.dumps(config))
         parts = 2 if name == "qwen3moe" else 1
         place = {k: f"model-{1 + i % parts:05}-of-{parts:05}.safetensors" for i, k in enumerate(sorted(tensors))}
@@ -298,7 +372,10 @@ def make(root):
             (folder / "model.safetensors.index.json").write_text(json.dumps(dict(metadata={}, weight_map=place)))
         for part in sorted(set(place.values())):
             save({k: v for k, v in tensors.items() if place[k] == part}, folder / part)
-        lines = [f"{place[k]} {k} {tensors[k][0]} {tensors[k][1]}" for k in sorted(tensors)]
+        lines = []
+        for key in sorted(tensors):
+            dtype, shape, middle, size = tensors[key]
+            lines.append(f"{place[key]} {key} {dtype} {middle} {size} {shape}")
         (folder / "tensors.txt").write_text("\n".join(lines) + "\n")
         if name == "qwen2":
             (folder / "README.md").write_text(CARD)
@@ -313,8 +390,10 @@ def make(root):
 def store(root, out):
     for folder in sorted(root / name for name in FAMILIES):
         to = out / folder.name
-        shutil.rmtree(to, ignore_errors=True)
-        to.mkdir(parents=True)
+        to.mkdir(parents=True, exist_ok=True)
+        for old in to.iterdir():
+            if old.name != "logits.bin":
+                old.unlink()
         for file in folder.iterdir():
             if file.suffix not in (".gguf", ".safetensors"):
                 shutil.copy(file, to / file.name)
@@ -402,7 +481,7 @@ def compare(llama_cpp, hob, root, only):
 def main():
     verb, *rest = sys.argv[1:]
     if verb == "make":
-        make(Path(rest[0]))
+        make(Path(rest[0]), rest[1:])
     elif verb == "store":
         store(Path(rest[0]), Path(rest[1]))
     elif verb == "compare":
