@@ -207,7 +207,8 @@ fn list<T>(
 /// The rotary positions, which older configs have in `rope_scaling` and among the other keys, newer ones in
 /// `rope_parameters`, by kind of layer where kinds differ.
 fn rope(config: &Object) -> Result<(Object, Option<f64>), HfError> {
-    let found = ["rope_parameters", "rope_scaling"].iter().find_map(|k| Some((*k, config.get(*k)?)));
+    let found =
+        ["rope_parameters", "rope_scaling"].iter().find_map(|k| Some((*k, config.get(*k)?)));
     let all = match found {
         Some((_, Value::Object(all))) => all.clone(),
         Some((key, found)) => return Err(bad(key, &found.to_string(), "an object or null")),

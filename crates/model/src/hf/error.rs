@@ -67,12 +67,12 @@ pub enum HfError {
 }
 
 /// That a key is missing.
-pub(super) fn missing(key: &str, expected: &'static str) -> HfError {
+pub fn missing(key: &str, expected: &'static str) -> HfError {
     HfError::Missing { key: key.to_owned(), expected }
 }
 
 /// That a key's value is wrong.
-pub(super) fn bad(key: &str, found: &str, expected: &str) -> HfError {
+pub fn bad(key: &str, found: &str, expected: &str) -> HfError {
     HfError::BadValue { key: key.to_owned(), found: short(found), expected: expected.to_owned() }
 }
 

@@ -21,7 +21,7 @@ pub struct Family {
     /// What `model_type` says in a config without classes.
     pub(super) model_types: &'static [&'static str],
     /// What transformers takes for keys that a config leaves out: numbers.
-    pub(super) defaults: &'static [(&'static str, f64)],
+    pub defaults: &'static [(&'static str, f64)],
     /// Whether the unembedding is the embedding where the config does not say.
     pub(super) tied: bool,
     /// Activations of the feed-forward that the description means.
@@ -63,6 +63,7 @@ const FAMILIES: &[&Family] = &[
     &gemma::GEMMA2,
     &gemma::GEMMA3,
     &gemma4::GEMMA4,
+    &gemma4::UNIFIED,
     &phi3::PHI3,
     &olmo2::OLMO2,
     &glm4::GLM4,

@@ -39,6 +39,34 @@ pub(super) const GEMMA4: Family = Family {
     ..BASE
 };
 
+/// The same with tokens that are never to be given.
+pub(super) const UNIFIED: Family = Family {
+    classes: &["Gemma4UnifiedForConditionalGeneration"],
+    model_types: &["gemma4_unified", "gemma4_unified_text"],
+    defaults: &[
+        ("vocab_size", 262_144.0),
+        ("hidden_size", 2304.0),
+        ("intermediate_size", 9216.0),
+        ("num_hidden_layers", 30.0),
+        ("num_attention_heads", 8.0),
+        ("num_key_value_heads", 4.0),
+        ("head_dim", 256.0),
+        ("max_position_embeddings", 262_144.0),
+        ("rms_norm_eps", 1e-6),
+        ("sliding_window", 1024.0),
+        ("hidden_size_per_layer_input", 0.0),
+        ("num_kv_shared_layers", 0.0),
+        ("rope_theta", 1e6),
+        ("rope_local_base_freq", 1e4),
+    ],
+    keys: |k| {
+        keys(k)?;
+        k.suppressed();
+        Ok(())
+    },
+    ..GEMMA4
+};
+
 fn keys(k: &mut Keys) -> Result<(), HfError> {
     k.common()?;
     if let Some(cap) = k.float("final_logit_softcapping")?.filter(|cap| *cap != 0.0) {

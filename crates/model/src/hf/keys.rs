@@ -8,7 +8,6 @@ use hob_gguf::{MetaBuilder, MetaValue};
 
 use super::config::{Config, Object};
 use super::error::{HfError, bad, missing};
-use super::family::Family;
 
 /// Names in a config for one number, the first that is there counts, and its key in GGUF.
 type Table = &'static [(&'static [&'static str], &'static str)];
@@ -52,7 +51,7 @@ pub enum Pooling {
 
 /// A config and what is stated of it.
 pub struct Keys {
-    family: &'static Family,
+    arch: &'static str,
     config: Config,
     /// What `general.file_type` says, if that is known.
     pub file_type: Option<u32>,
@@ -60,6 +59,8 @@ pub struct Keys {
     pub predicted: u32,
     /// How an encoder's vectors become one.
     pub pooling: Pooling,
+    /// Tokens that are never to be given.
+    pub suppressed: Vec<i32>,
     /// Keys stated.
     pub meta: MetaBuilder,
 }
@@ -79,27 +80,32 @@ impl DerefMut for Keys {
 }
 
 /// For families without computed tensors.
-pub(super) fn nothing(_: &mut Keys) -> Result<Computed, HfError> {
+///
+/// # Errors
+/// Never.
+pub fn nothing(_: &mut Keys) -> Result<Computed, HfError> {
     Ok(Vec::new())
 }
 
 impl Keys {
-    /// Takes the text model's part of a config. `meta` has the keys before those of the architecture.
+    /// Takes the text model's part of a config, and numbers for keys that it leaves out; `arch` is the name in GGUF, and `meta`
+    /// has the keys before those of the architecture.
     ///
     /// # Errors
     /// If the number of layers or the rotary positions make no sense.
     pub fn new(
-        family: &'static Family,
+        arch: &'static str,
+        defaults: &[(&str, f64)],
         config: &Object,
         meta: MetaBuilder,
     ) -> Result<Self, HfError> {
-        let config = Config::new(config, family.defaults)?;
+        let config = Config::new(config, defaults)?;
         let (file_type, predicted, pooling) = (None, 0, Pooling::None);
-        Ok(Keys { family, config, file_type, predicted, pooling, meta })
+        Ok(Keys { arch, config, file_type, predicted, pooling, suppressed: Vec::new(), meta })
     }
 
     /// States what nearly all families have.
-    pub(super) fn common(&mut self) -> Result<(), HfError> {
+    pub fn common(&mut self) -> Result<(), HfError> {
         self.block_count()?;
         self.counts(COUNTS)?;
         self.rope_scaling()?;
@@ -181,7 +187,7 @@ impl Keys {
     }
 
     /// States the rotary base.
-    pub(super) fn rope_base(&mut self) -> Result<(), HfError> {
+    pub fn rope_base(&mut self) -> Result<(), HfError> {
         if let Some(base) = self.rope_float("rope_theta")? {
             self.set("rope.freq_base", base as f32);
         }
@@ -189,21 +195,21 @@ impl Keys {
     }
 
     /// States the number of layers.
-    pub(super) fn block_count(&mut self) -> Result<(), HfError> {
+    pub fn block_count(&mut self) -> Result<(), HfError> {
         let layers = self.layers()?;
         self.set("block_count", layers + self.predicted);
         Ok(())
     }
 
     /// States what most tensors are.
-    pub(super) fn file_type(&mut self) {
+    pub fn file_type(&mut self) {
         if let Some(file_type) = self.file_type {
             self.meta.insert("general.file_type", file_type);
         }
     }
 
     /// States how an encoder's vectors become one, if a file says it.
-    pub(super) fn pooling(&mut self) -> Result<(), HfError> {
+    pub fn pooling(&mut self) -> Result<(), HfError> {
         match &self.pooling {
             Pooling::None => {}
             Pooling::Number(number) => self.set("pooling_type", *number),
@@ -215,8 +221,16 @@ impl Keys {
         Ok(())
     }
 
+    /// States tokens that are never to be given, if there are some.
+    pub fn suppressed(&mut self) {
+        if !self.suppressed.is_empty() {
+            let tokens = std::mem::take(&mut self.suppressed);
+            self.meta.insert("tokenizer.ggml.suppress_tokens", tokens);
+        }
+    }
+
     /// States layers that predict further tokens, if there are some.
-    pub(super) fn prediction(&mut self) {
+    pub fn prediction(&mut self) {
         if self.predicted > 0 {
             self.set("nextn_predict_layers", self.predicted);
         }
@@ -224,11 +238,11 @@ impl Keys {
 
     /// States a key of the architecture.
     pub fn set(&mut self, key: &str, value: impl MetaValue) {
-        self.meta.insert(&format!("{}.{key}", self.family.arch), value);
+        self.meta.insert(&format!("{}.{key}", self.arch), value);
     }
 
     /// States a whole number, if the config has it.
-    pub(super) fn copy(&mut self, key: &str, name: &str) -> Result<(), HfError> {
+    pub fn copy(&mut self, key: &str, name: &str) -> Result<(), HfError> {
         if let Some(n) = self.count(key)? {
             self.set(name, n);
         }
@@ -236,7 +250,7 @@ impl Keys {
     }
 
     /// States a number, if the config has it.
-    pub(super) fn copy_float(&mut self, key: &str, name: &str) -> Result<(), HfError> {
+    pub fn copy_float(&mut self, key: &str, name: &str) -> Result<(), HfError> {
         if let Some(x) = self.float(key)? {
             self.set(name, x as f32);
         }
@@ -244,14 +258,14 @@ impl Keys {
     }
 
     /// States a whole number that must be there.
-    pub(super) fn must(&mut self, key: &str, name: &str) -> Result<(), HfError> {
+    pub fn must(&mut self, key: &str, name: &str) -> Result<(), HfError> {
         let n = self.need_count(key)?;
         self.set(name, n);
         Ok(())
     }
 
     /// States a number that must be there.
-    pub(super) fn must_float(&mut self, key: &str, name: &str) -> Result<(), HfError> {
+    pub fn must_float(&mut self, key: &str, name: &str) -> Result<(), HfError> {
         let x = self.float(key)?.ok_or_else(|| missing(key, "a number"))?;
         self.set(name, x as f32);
         Ok(())

@@ -27,9 +27,9 @@ use hob_gguf::MetaBuilder;
 use serde_json::Value;
 
 pub use config::{Config, Object};
-pub use error::HfError;
+pub use error::{HfError, bad, missing};
 pub use family::{Family, find};
-pub use keys::{Computed, Keys, Pooling};
+pub use keys::{Computed, Keys, Pooling, nothing};
 
 use crate::{Header, Model, arch};
 use names::Names;
@@ -64,7 +64,7 @@ impl HfConfig {
         };
         let family = find(config)?;
         let meta = MetaBuilder::new().set("general.architecture", family.arch);
-        let mut keys = Keys::new(family, config, meta)?;
+        let mut keys = Keys::new(family.arch, family.defaults, config, meta)?;
         for key in NEEDED {
             keys.need_count(key)?;
         }
