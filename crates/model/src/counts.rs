@@ -15,7 +15,10 @@ impl Model {
     /// Parameters that one token meets: all but the experts that are not chosen for it.
     pub fn active_parameters(&self) -> u64 {
         let idle = |moe: &Moe| {
-            let mut stacks = vec![moe.gate.weight, moe.up.weight, moe.down.weight];
+            let stacks = [&moe.gate, &moe.up, &moe.down];
+            let mut stacks: Vec<WeightId> =
+                stacks.into_iter().flat_map(|l| [Some(l.weight), l.bias]).flatten().collect();
+            stacks.sort();
             stacks.dedup(); // gates and ups may be one tensor
             let all: u64 = stacks.into_iter().map(|id| self.weight(id).elements()).sum();
             all / u64::from(moe.experts.max(1)) * u64::from(moe.experts.saturating_sub(moe.used))

@@ -3,113 +3,62 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use hob_gguf::{MetaBuilder, Metadata};
-use hob_model::{
-    Activation, Ffn, Header, Linear, Model, Moe, Recipe, RecipeOptions, Role, Routing, Weight,
-    WeightId, arch,
-};
+use hob_model::hf::HfConfig;
+use hob_model::{Model, Recipe, RecipeOptions, Role, Weight};
 use hob_quant::GgmlType;
 
-/// A fixture: the model, the types it expects by recipe and circumstance, and the recipes that need importance.
+/// A fixture: the model, the types it expects by recipe and circumstance, matrices that keep their type, and the recipes
+/// that need importance.
 struct Fixture {
     model: Model,
     expected: Vec<[String; 3]>,
+    kept: String,
     needing: String,
 }
 
 fn fixture(name: &str) -> Fixture {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "recipes", name].iter().collect();
-    let text = std::fs::read_to_string(path).unwrap();
-    let (mut meta, mut patterns, mut experts) = (MetaBuilder::new(), Vec::new(), None);
-    let (mut expected, mut needing) = (Vec::new(), String::new());
+    let tests: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests"].iter().collect();
+    let configs =
+        ["configs", "recipes"].map(|folder| tests.join(folder).join(format!("{name}.json")));
+    let config = configs.iter().find(|path| path.exists()).unwrap();
+    let config = HfConfig::parse(&std::fs::read_to_string(config).unwrap()).unwrap();
+    let text = std::fs::read_to_string(tests.join("recipes").join(format!("{name}.txt"))).unwrap();
+    let (mut expected, mut kept, mut needing) = (Vec::new(), String::new(), String::new());
     for line in text.lines() {
         let mut parts = line.splitn(3, ' ').map(str::to_owned);
         let mut part = || parts.next().unwrap_or_default();
         match (part(), part()) {
-            (word, key) if word == "meta" => match part() {
-                // Mixtral has Llama's architecture name; its description is made below.
-                value if key == "llama.expert_count" => experts = value.parse().ok(),
-                value => set(&mut meta, &key, &value),
-            },
-            (word, pattern) if word == "has" => patterns.push(pattern),
+            (word, kinds) if word == "kept" => kept = kinds,
             (word, _) if word == "needs" => needing = part(),
             (recipe, when) => expected.push([recipe, when, part()]),
         }
     }
-    let mut model = describe(&meta.build().unwrap(), &patterns);
-    if let Some(experts) = experts {
-        stack_experts(&mut model, experts);
-    }
-    Fixture { model, expected, needing }
+    Fixture { model: config.describe().unwrap(), expected, kept, needing }
 }
 
-fn set(meta: &mut MetaBuilder, key: &str, value: &str) {
-    match (value.parse::<u32>(), value.parse::<f32>()) {
-        (Ok(n), _) => meta.insert(key, n),
-        (_, Ok(x)) => meta.insert(key, x),
-        _ => meta.insert(key, value),
-    }
+/// A tensor's name within its layer.
+fn kind(weight: &Weight) -> String {
+    let block = weight.layer.map(|i| format!("blk.{i}.")).unwrap_or_default();
+    let name = weight.name.strip_prefix(&block).unwrap();
+    name.strip_suffix(".weight").unwrap_or(name).to_owned()
 }
 
-fn describe(meta: &Metadata, patterns: &[String]) -> Model {
-    let layers = (0..128).map(|i| i.to_string());
-    let tensors: HashSet<String> =
-        layers.flat_map(|i| patterns.iter().map(move |p| p.replace('*', &i))).collect();
-    arch::describe(&Header::new(meta, tensors.iter().map(String::as_str)).unwrap()).unwrap()
-}
-
-/// Turns every dense feed-forward into `experts` of its size.
-fn stack_experts(model: &mut Model, experts: u32) {
-    for weight in &mut model.weights {
-        weight.role = match weight.role {
-            Role::FfnGate => Role::FfnGateExps,
-            Role::FfnUp => Role::FfnUpExps,
-            Role::FfnDown => Role::FfnDownExps,
-            _ => continue,
-        };
-        weight.name = weight.name.replace(".weight", "_exps.weight");
-        weight.shape.push(experts.into());
-    }
-    let width = model.width;
-    for (layer, block) in (0..).zip(&mut model.blocks) {
-        let Ffn::Dense(dense) = &block.ffn else { continue };
-        model.weights.push(Weight {
-            name: format!("blk.{layer}.ffn_gate_inp.weight"),
-            shape: vec![width.into(), experts.into()],
-            role: Role::FfnGateInp,
-            layer: Some(layer),
-        });
-        let weight = WeightId(model.weights.len() as u32 - 1);
-        block.ffn = Ffn::Moe(Moe {
-            router: Linear { weight, bias: None, input: width, output: experts },
-            choice_bias: None,
-            gate: dense.gate.weight,
-            up: dense.up.weight,
-            down: dense.down.weight,
-            shared: None,
-            experts,
-            used: 2,
-            ffn: dense.gate.output,
-            act: Activation::Silu,
-            routing: Routing { sigmoid: false, groups: (1, 1), normalize: true, scale: 1.0 },
-        });
-    }
+/// Whether it has one dimension only, as ggml counts them.
+fn is_flat(weight: &Weight) -> bool {
+    weight.shape.iter().skip(1).all(|&n| n == 1)
 }
 
 /// Types in the fixtures' short form.
 fn runs(model: &Model, types: &[GgmlType]) -> String {
     let mut by_kind: BTreeMap<String, Vec<GgmlType>> = BTreeMap::new();
     for (weight, &ty) in model.weights.iter().zip(types) {
-        if weight.shape.len() < 2 || weight.role == Role::FfnGateInp {
-            assert_eq!(ty, GgmlType::F32, "{}", weight.name);
-            continue;
+        match weight.is_quantizable() && !is_flat(weight) {
+            true => by_kind.entry(kind(weight)).or_default().push(ty),
+            false => assert_eq!(ty, GgmlType::F32, "{}", weight.name),
         }
-        let block = weight.layer.map(|i| format!("blk.{i}.")).unwrap_or_default();
-        let kind = weight.name.strip_prefix(&block).unwrap().strip_suffix(".weight").unwrap();
-        by_kind.entry(kind.to_owned()).or_default().push(ty);
     }
     let mut kinds_of: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (kind, types) in by_kind {
@@ -125,7 +74,10 @@ fn runs(model: &Model, types: &[GgmlType]) -> String {
 
 /// Compares all recipes of a model; each must be in its fixture.
 fn compare(name: &str) {
-    let Fixture { model, expected, .. } = fixture(name);
+    let Fixture { model, expected, kept, .. } = fixture(name);
+    let matrices = model.weights.iter().filter(|w| !is_flat(w) && !w.is_quantizable());
+    let found: BTreeSet<String> = matrices.map(kind).collect();
+    assert_eq!(found.into_iter().collect::<Vec<_>>().join(","), kept, "{name}");
     let options = |importance, pure| RecipeOptions { importance, pure, overrides: Vec::new() };
     let mut seen = HashSet::new();
     for [recipe, when, types] in &expected {
@@ -156,18 +108,36 @@ macro_rules! models {
 }
 
 models! {
-    llama_with_rows_of_576: "smollm2-135m.txt";
-    qwen2_with_six_queries_per_key: "qwen2.5-coder-1.5b.txt";
-    qwen3_tied: "qwen3-0.6b.txt";
-    qwen3_untied: "qwen3-14b.txt";
-    llama_70b: "llama-3-70b.txt";
-    llama_65b_has_no_groups: "llama-1-65b.txt";
-    qwen_72b_counts_as_70b: "qwen1.5-72b.txt";
-    eight_experts: "mixtral-8x7b.txt";
-    latent_attention_and_shared_experts: "deepseek-v2-lite.txt";
-    latent_attention_with_low_rank_queries: "deepseek-v3.txt";
-    gemma: "gemma-3-1b.txt";
-    rows_that_no_block_fits: "odd-rows.txt";
+    llama_with_rows_of_576: "smollm2-135m";
+    qwen2_with_six_queries_per_key: "qwen2.5-coder-1.5b";
+    qwen3_tied: "qwen3-0.6b";
+    qwen3_untied: "qwen3-14b";
+    llama_70b: "llama-3.3-70b";
+    llama_65b_has_no_groups: "llama-1-65b";
+    qwen_72b_counts_as_70b: "qwen1.5-72b";
+    eight_experts: "mixtral-8x7b";
+    latent_attention_and_shared_experts: "deepseek-v2-lite";
+    latent_attention_with_low_rank_queries: "deepseek-v3";
+    gemma: "gemma-3-1b";
+    rows_that_no_block_fits: "odd-rows";
+    shared_expert_with_a_gate: "qwen1.5-moe-a2.7b";
+    biases_of_experts_and_rows_of_2880: "gpt-oss-20b";
+    fused_projections: "phi-3.5-mini";
+    fused_gate_and_up: "glm-4-9b-0414";
+    dense_layer_before_experts: "glm-4.5-air";
+    embeddings_for_each_layer: "gemma-4-e2b";
+    keys_that_serve_as_values: "gemma-4-31b";
+    experts_beside_a_dense_feed_forward: "gemma-4-26b-a4b";
+    delta_nets: "qwen3.5-4b";
+    delta_nets_and_experts: "qwen3.5-35b-a3b";
+    delta_nets_with_mixed_gates: "qwen3-next-80b-a3b";
+    convolutions: "lfm2-1.2b";
+    convolutions_and_experts: "lfm2-8b-a1b";
+    mamba: "granite-4.0-h-small";
+    norms_after: "olmo-2-7b";
+    yarn: "ministral-3-8b";
+    encoder: "all-minilm-l6-v2";
+    rotary_encoder: "nomic-embed-text-v1.5";
 }
 
 #[test]
@@ -186,14 +156,14 @@ fn names() {
 /// Rows of 5120 fit every type, so that no need is hidden by a substitute.
 #[test]
 fn importance_is_needed_by() {
-    let Fixture { needing, .. } = fixture("qwen3-14b.txt");
+    let Fixture { needing, .. } = fixture("qwen3-14b");
     let found = Recipe::all().iter().filter(|r| r.needs_importance()).map(|r| r.name);
     assert_eq!(found.collect::<Vec<_>>().join(" "), needing);
 }
 
 #[test]
 fn an_override_changes_what_it_names_and_nothing_else() {
-    let Fixture { model, .. } = fixture("smollm2-135m.txt");
+    let Fixture { model, .. } = fixture("smollm2-135m");
     let recipe = Recipe::find("Q4_K_M").unwrap();
     let plain = recipe.tensor_types(&model, &RecipeOptions::default());
     let overrides = [r"blk\.0\.attn_v=F16", "ffn_down=Q3_K", "attn_q=Q3_K", "norm=Q8_0"];

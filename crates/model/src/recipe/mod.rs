@@ -42,12 +42,13 @@ struct Rule {
 /// The weights that a rule is about. Experts, routed and shared, go with the dense feed-forward of their name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// Unembedding; the token embedding where it serves as such.
+    /// Unembedding; embeddings where there is none.
     Output,
-    /// Token embedding of its own.
+    /// Token embeddings beside it.
     TokenEmbd,
     AttnQ,
     AttnK,
+    /// Values, and fused projections with them.
     AttnV,
     AttnOutput,
     FfnGate,

@@ -2,14 +2,14 @@
 //! the whole model. Weights without a place are those that no recipe quantizes.
 
 use super::Part;
-use crate::{Mixer, Model, Role, Weight};
+use crate::{Attend, Mixer, Model, Role, Weight};
 
 /// Architectures and depths that llama.cpp calls 70B, and whether grouped queries are part of it (Llama 1 65B has none).
 const SIZE_70B: &[(&str, usize, bool)] = &[("llama", 80, true), ("qwen2", 80, false)];
 
 /// What rules ask about a whole model.
 pub(super) struct Facts {
-    /// Query heads per key and value head.
+    /// Query heads per key and value head, of the first layer.
     pub group: u32,
     /// Experts of a layer that has any.
     pub experts: u32,
@@ -30,14 +30,22 @@ pub(super) struct Place {
     pub nth: u32,
 }
 
+/// Query heads per key head as the first layer has them. Headers of models with convolutions or Mamba-2 state key heads layer
+/// by layer, and none for these; those of delta nets state one number for all.
+fn group(model: &Model) -> u32 {
+    let of = |a: &Attend| a.heads / a.kv_heads.max(1);
+    let mut groups = model.blocks.iter().filter_map(|block| match &block.mixer {
+        Mixer::Gqa(gqa) | Mixer::Gated(gqa) => Some(of(&gqa.attend)),
+        Mixer::Mla(mla) => Some(of(&mla.attend)),
+        Mixer::DeltaNet(_) => None,
+        Mixer::Mamba2(_) | Mixer::ShortConv(_) => Some(0),
+    });
+    groups.next().unwrap_or(1)
+}
+
 impl Facts {
     pub fn of(model: &Model) -> Self {
-        let attention = model.blocks.iter().find_map(|block| match &block.mixer {
-            Mixer::Gqa(gqa) | Mixer::Gated(gqa) => Some(&gqa.attend),
-            Mixer::Mla(mla) => Some(&mla.attend),
-            Mixer::DeltaNet(_) | Mixer::Mamba2(_) | Mixer::ShortConv(_) => None,
-        });
-        let group = attention.map_or(1, |a| a.heads / a.kv_heads.max(1));
+        let group = group(model);
         let experts = model.blocks.iter().find_map(|block| block.ffn.moe()).map(|moe| moe.experts);
         let (experts, arch, depth) = (experts.unwrap_or(0), model.arch, model.blocks.len());
         let size_70b = |&(name, layers, grouped): &(&str, usize, bool)| {
@@ -50,7 +58,8 @@ impl Facts {
             experts,
             size_70b: SIZE_70B.iter().any(size_70b),
             layers: depth as u32,
-            tied: model.output() == Some(model.embed.weight),
+            // Encoders have no unembedding either.
+            tied: !model.weights.iter().any(|weight| weight.role == Role::Output),
         }
     }
 
@@ -76,12 +85,13 @@ impl Facts {
             return None;
         }
         Some(match weight.role {
-            Role::TokenEmbd if self.tied => Part::Output,
-            Role::TokenEmbd => Part::TokenEmbd,
+            Role::TokenEmbd | Role::PerLayerTokenEmbd if self.tied => Part::Output,
+            Role::TokenEmbd | Role::PerLayerTokenEmbd => Part::TokenEmbd,
             Role::Output => Part::Output,
             Role::AttnQ => Part::AttnQ,
             Role::AttnK => Part::AttnK,
-            Role::AttnV => Part::AttnV,
+            // Values need the most bits of the three.
+            Role::AttnV | Role::AttnQkv => Part::AttnV,
             Role::AttnOutput => Part::AttnOutput,
             Role::FfnGate | Role::FfnGateExps | Role::FfnGateUpExps | Role::FfnGateShexp => {
                 Part::FfnGate
