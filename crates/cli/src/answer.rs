@@ -10,7 +10,10 @@ use hob_engine::{
 };
 use hob_machine::Machine;
 use hob_model::{KvType, Model};
-use hob_text::{ChatTemplate, EncodeOptions, Message, RenderOptions, Token, Tokenizer};
+use hob_text::{
+    ChatAnswer, ChatEvent, ChatParser, ChatTemplate, EncodeOptions, Message, RenderOptions, Token,
+    Tokenizer,
+};
 use serde_json::{Value, json};
 
 use crate::context::{Conditions, Context, STEP_ROWS};
@@ -117,23 +120,43 @@ impl Loaded {
         self.template.is_some()
     }
 
-    /// The tokens of a conversation, up to the start of the next answer.
+    /// Whether the model may think before it answers.
+    pub fn thinks(&self) -> bool {
+        self.template.as_ref().is_some_and(|t| t.format().thinks())
+    }
+
+    /// A conversation, up to the start of the next answer.
     ///
     /// # Errors
-    /// When the template refuses the conversation, or there is no template.
-    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<Token>> {
+    /// When the template refuses the conversation, there is no template, or thinking is asked of a model that has none.
+    pub fn chat_prompt(&self, messages: &[Message], think: Option<Think>) -> Result<Prompt> {
+        let name = &self.file.local.name;
         let Some(template) = &self.template else {
-            bail!(
-                "{} has no chat template: it continues text and knows no roles",
-                self.file.local.name
-            );
+            bail!("{name} has no chat template: it continues text and knows no roles");
         };
-        let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
-        Ok(self.text_prompt(&template.render(messages, &options)?))
+        if think.is_some_and(|think| think != Think::False) && !self.thinks() {
+            bail!("{name} does not support thinking");
+        }
+        let mut options = RenderOptions {
+            add_generation_prompt: true,
+            enable_thinking: think.map(|think| think != Think::False),
+            ..RenderOptions::default()
+        };
+        if let Some(effort) = think.and_then(Think::effort) {
+            options.extra.insert("reasoning_effort".to_owned(), effort.into());
+        }
+        let text = template.render(messages, &options)?;
+        let parser = ChatParser::new(template.format(), &text, None);
+        Ok(Prompt { tokens: self.tokens(&text), parser: Some(parser) })
+    }
+
+    /// A text to be continued; what follows is not taken apart.
+    pub fn text_prompt(&self, text: &str) -> Prompt {
+        Prompt { tokens: self.tokens(text), parser: None }
     }
 
     /// The tokens of a text, control tokens by their names, begun as the model expects it.
-    pub fn text_prompt(&self, text: &str) -> Vec<Token> {
+    fn tokens(&self, text: &str) -> Vec<Token> {
         let options = EncodeOptions { add_special: false, parse_special: true };
         let mut tokens = self.tokenizer.encode(text, options);
         // Templates that write the begin token themselves must not get a second one.
@@ -146,38 +169,48 @@ impl Loaded {
         tokens
     }
 
-    /// Answers, giving text as it becomes certain. Ctrl-C ends the answer early, which is no error.
+    /// Answers, giving pieces as they become certain. Ctrl-C ends the answer early, which is no error.
     pub fn answer(
         &self,
-        prompt: Vec<Token>,
+        prompt: Prompt,
         sampling: &Sampling,
-        mut on_text: impl FnMut(&str) -> Result<()>,
+        mut on_piece: impl FnMut(&ChatEvent) -> Result<()>,
     ) -> Result<Answer> {
+        let Prompt { tokens, mut parser } = prompt;
         let request = Request {
-            prompt,
+            prompt: tokens,
             sample: sampling.options.clone(),
             max_tokens: sampling.max_tokens,
             stop: sampling.stop.clone(),
+            show_special: parser.is_some(),
             ..Request::default()
         };
         let waiting = Answering::begin();
         let mut stream = self.engine.submit(request).map_err(|e| self.advise(e))?;
-        let (mut text, mut tokens) = (String::new(), Vec::new());
+        let (mut said, mut tokens) = (ChatAnswer::default(), Vec::new());
+        let mut tell = |said: &mut ChatAnswer, events: Vec<ChatEvent>| -> Result<()> {
+            events.iter().try_for_each(&mut on_piece)?;
+            said.extend(events);
+            Ok(())
+        };
+        let read = |parser: &mut Option<ChatParser>, text: String| match parser {
+            Some(parser) => parser.push(&text),
+            None => vec![ChatEvent::Content(text)],
+        };
         loop {
             if waiting.stop_asked() {
                 stream.cancel();
             }
             match stream.next_timeout(POLL) {
                 None | Some(Event::Started { .. }) => {}
-                Some(Event::Token { id, text: piece, .. }) => {
+                Some(Event::Token { id, text, .. }) => {
                     tokens.push(id);
-                    text.push_str(&piece);
-                    on_text(&piece)?;
+                    tell(&mut said, read(&mut parser, text))?;
                 }
                 Some(Event::Done(done)) => {
-                    text.push_str(&done.text);
-                    on_text(&done.text)?;
-                    return Ok(Answer { text, tokens, done, load_time: self.load_time });
+                    tell(&mut said, read(&mut parser, done.text.clone()))?;
+                    tell(&mut said, parser.map_or(Vec::new(), ChatParser::finish))?;
+                    return Ok(Answer { said, tokens, done, load_time: self.load_time });
                 }
                 Some(Event::Failed(failure)) => return Err(failure.into()),
             }
@@ -199,10 +232,39 @@ impl Loaded {
     }
 }
 
+/// What an answer follows, and how it is read.
+pub struct Prompt {
+    tokens: Vec<Token>,
+    parser: Option<ChatParser>,
+}
+
+/// `--think`: whether a model may think first, and how much.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Think {
+    True,
+    False,
+    Low,
+    Medium,
+    High,
+}
+
+impl Think {
+    /// For templates that know degrees.
+    fn effort(self) -> Option<&'static str> {
+        match self {
+            Think::True | Think::False => None,
+            Think::Low => Some("low"),
+            Think::Medium => Some("medium"),
+            Think::High => Some("high"),
+        }
+    }
+}
+
 /// A finished answer.
 pub struct Answer {
-    /// All of its text.
-    pub text: String,
+    /// What it says, thinking and calls apart.
+    pub said: ChatAnswer,
     /// Its tokens, without an end token.
     pub tokens: Vec<Token>,
     done: Done,
@@ -246,9 +308,9 @@ impl Answer {
     /// The object of `--json`; times in seconds.
     pub fn to_json(&self, model: &str) -> Value {
         let timings = &self.done.timings;
-        json!({
+        let mut json = json!({
             "model": model,
-            "text": self.text,
+            "text": self.said.content.clone() + &self.said.broken,
             "tokens": self.done.generated_tokens,
             "token_ids": self.tokens,
             "prompt_tokens": self.done.prompt_tokens,
@@ -266,7 +328,14 @@ impl Answer {
                 "prefill_tok_s": self.prompt_rate(),
                 "decode_tok_s": self.decode_rate(),
             },
-        })
+        });
+        if !self.said.thinking.is_empty() {
+            json["thinking"] = self.said.thinking.clone().into();
+        }
+        if !self.said.tool_calls.is_empty() {
+            json["tool_calls"] = json!(self.said.tool_calls);
+        }
+        json
     }
 
     /// Ollama's lines of `--verbose`.

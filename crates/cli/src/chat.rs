@@ -8,9 +8,10 @@ use anyhow::Result;
 use hob_hub::Hub;
 use hob_text::Message;
 
-use crate::answer::{LoadFlags, Loaded};
+use crate::answer::{LoadFlags, Loaded, Prompt, Think};
 use crate::models::ModelFile;
 use crate::out::{self, Interrupted};
+use crate::printer::Printer;
 use crate::sampling::Sampling;
 use crate::show;
 use commands::{Command, Section, Setting};
@@ -22,6 +23,10 @@ pub struct Settings {
     pub system: Option<String>,
     /// Whether timings follow each answer.
     pub verbose: bool,
+    /// Whether and how much models think first.
+    pub think: Option<Think>,
+    /// Whether that is shown.
+    pub hide_thinking: bool,
     /// How models are loaded.
     pub load: LoadFlags,
     /// How tokens are chosen.
@@ -77,7 +82,10 @@ impl Chat {
 
     fn answer(&mut self) -> Result<()> {
         let prompt = self.prompt()?;
-        let answer = self.loaded.answer(prompt, &self.settings.sampling, out::print)?;
+        let mut printer =
+            Printer { hide_thinking: self.settings.hide_thinking, ..Printer::default() };
+        let sampling = &self.settings.sampling;
+        let answer = self.loaded.answer(prompt, sampling, |piece| printer.show(piece))?;
         out::print("\n\n")?;
         if answer.cut_off() && answer.total_tokens() + 1 >= self.loaded.context.tokens {
             out::say("The context is full; /clear starts a new conversation.");
@@ -85,19 +93,19 @@ impl Chat {
         if self.settings.verbose {
             out::say(&format!("{}\n", answer.verbose()));
         }
-        self.messages.push(Message::new("assistant", answer.text));
+        self.messages.push(answer.said.into_message());
         Ok(())
     }
 
-    /// The tokens of the conversation. A model without a template continues the last text only.
-    fn prompt(&self) -> Result<Vec<hob_text::Token>> {
+    /// The conversation. A model without a template continues the last text only.
+    fn prompt(&self) -> Result<Prompt> {
         if !self.loaded.has_template() {
             let last = self.messages.last().map_or("", |m| m.content.as_str());
             return Ok(self.loaded.text_prompt(last));
         }
         let system = self.settings.system.iter().map(|text| Message::new("system", text.as_str()));
         let messages: Vec<Message> = system.chain(self.messages.iter().cloned()).collect();
-        self.loaded.chat_prompt(&messages)
+        self.loaded.chat_prompt(&messages, self.settings.think)
     }
 
     fn obey(&mut self, command: Command) -> Result<()> {
@@ -143,6 +151,13 @@ impl Chat {
             Setting::Verbose(on) => {
                 self.settings.verbose = on;
                 out::print(if on { "Set 'verbose' mode.\n" } else { "Set 'quiet' mode.\n" })
+            }
+            Setting::Think(think) => {
+                self.settings.think = Some(think);
+                out::print(match think {
+                    Think::False => "Set 'nothink' mode.\n",
+                    _ => "Set 'think' mode.\n",
+                })
             }
             Setting::System(text) => {
                 self.settings.system = Some(text).filter(|t| !t.is_empty());

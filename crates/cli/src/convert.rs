@@ -102,7 +102,8 @@ pub fn run(args: &Args) -> Result<()> {
     out::print(&format!("{what}: {arch}, {size}, {counts} tensors\n"))
 }
 
-fn write(conversion: &Conversion, path: PathBuf, replace: bool, bytes: u64) -> Result<PathBuf> {
+/// Writes the file of a conversion, with a progress bar.
+pub fn write(conversion: &Conversion, path: PathBuf, replace: bool, bytes: u64) -> Result<PathBuf> {
     let bar = progress::byte_bar(bytes).with_message("converting");
     let answering = interrupt::Answering::begin();
     let writing = Writing { path, replace, threads: 1 };

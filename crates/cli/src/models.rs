@@ -9,6 +9,7 @@ use hob_hub::{Hub, LocalModel};
 use hob_model::Model;
 use hob_quant::GgmlType;
 
+use crate::folder;
 use crate::progress::PullBar;
 
 /// Names of llama.cpp's file types by the number in `general.file_type` (`enum llama_ftype` of its llama.h).
@@ -65,7 +66,7 @@ impl ModelFile {
     /// # Errors
     /// Also when the catalogue has it but it was not pulled: only `run` and `pull` fetch.
     pub fn open(hub: &Hub, reference: &str) -> Result<ModelFile> {
-        match hub.find(reference)? {
+        match Self::find(hub, reference)? {
             Some(local) => ModelFile::read(local),
             None => bail!(
                 "'{reference}' is not on this machine yet; fetch it with `hob pull {reference}`"
@@ -75,9 +76,17 @@ impl ModelFile {
 
     /// A model that is here or can be fetched.
     pub fn open_or_pull(hub: &Hub, reference: &str) -> Result<ModelFile> {
-        match hub.find(reference)? {
+        match Self::find(hub, reference)? {
             Some(local) => ModelFile::read(local),
             None => ModelFile::read(pull(hub, reference)?),
+        }
+    }
+
+    /// What is here: a file, a stored model, or a Hugging Face folder, which is converted first.
+    fn find(hub: &Hub, reference: &str) -> Result<Option<LocalModel>> {
+        match folder::is_checkpoint(reference) {
+            true => folder::converted(hub, reference).map(Some),
+            false => Ok(hub.find(reference)?),
         }
     }
 

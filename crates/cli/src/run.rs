@@ -6,11 +6,12 @@ use anyhow::Result;
 use hob_hub::Hub;
 use hob_text::Message;
 
-use crate::answer::{LoadFlags, Loaded};
+use crate::answer::{LoadFlags, Loaded, Think};
 use crate::chat;
 use crate::input;
 use crate::models::ModelFile;
 use crate::out::{self, Interrupted, Usage};
+use crate::printer::Printer;
 use crate::sampling::{Flags, Sampling};
 
 /// Ask a model, or talk with it; fetches the model if it is not here yet
@@ -19,9 +20,10 @@ use crate::sampling::{Flags, Sampling};
     hob run smollm2:135m \"What is the capital city of France?\"\n  \
     hob run smollm2:135m \"Summarize this:\" < article.txt\n  \
     hob run ./model.gguf --raw --temperature 0 --max-tokens 64 \"Once upon a time\"\n  \
+    hob run ./Qwen3-0.6B \"Hello\"                    (a Hugging Face folder; converted once)\n  \
     hob run smollm2:135m                             (a conversation; /? for help, Ctrl-D to leave)")]
 pub struct Args {
-    /// Name in the catalogue or store, or path to a GGUF file
+    /// Name in the catalogue or store, or path to a GGUF file or to a Hugging Face folder
     model: String,
     /// The prompt; text piped to standard input follows it. Without both: a conversation
     prompt: Vec<String>,
@@ -31,6 +33,19 @@ pub struct Args {
     /// Take the prompt as it is, without the chat template
     #[arg(long, conflicts_with = "system")]
     raw: bool,
+    /// Let a model that can think do so, or not, or how much [default: as its template has it]
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        conflicts_with = "raw"
+    )]
+    think: Option<Think>,
+    /// Do not print what the model thinks
+    #[arg(long, alias = "hide-thinking")]
+    hidethinking: bool,
     /// Print timings after the answer
     #[arg(long)]
     verbose: bool,
@@ -57,6 +72,8 @@ pub fn run(args: &Args) -> Result<()> {
             let settings = chat::Settings {
                 system: args.system.clone(),
                 verbose: args.verbose,
+                think: args.think,
+                hide_thinking: args.hidethinking,
                 load: args.load.clone(),
                 sampling,
             };
@@ -96,15 +113,16 @@ fn conversation_possible(args: &Args) -> Result<()> {
 }
 
 fn answer_once(loaded: &Loaded, args: &Args, sampling: &Sampling, prompt: &str) -> Result<()> {
-    let tokens = if args.raw || (!loaded.has_template() && args.system.is_none()) {
+    let prompt = if args.raw || (!loaded.has_template() && args.system.is_none()) {
         loaded.text_prompt(prompt)
     } else {
         let system = args.system.iter().map(|text| Message::new("system", text.as_str()));
         let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
-        loaded.chat_prompt(&messages)?
+        loaded.chat_prompt(&messages, args.think)?
     };
+    let mut printer = Printer { hide_thinking: args.hidethinking, ..Printer::default() };
     let answer = loaded
-        .answer(tokens, sampling, |text| if args.json { Ok(()) } else { out::print(text) })?;
+        .answer(prompt, sampling, |piece| if args.json { Ok(()) } else { printer.show(piece) })?;
     if args.json {
         out::print_json(&answer.to_json(&loaded.file.local.name))?;
     } else {

@@ -118,7 +118,7 @@ fn logits_agree_with_the_reference() {
         (GgmlType::Q4_0, KvType::F16, 0.02),
         (GgmlType::Q4_1, KvType::F16, 0.02),
         (GgmlType::Q5_0, KvType::F16, 0.025),
-        (GgmlType::F32, KvType::Q8_0, 0.01),
+        (GgmlType::F32, KvType::Q8_0, 0.012),
     ];
     let prompt = tokens(1, 150);
     for family in [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3] {
@@ -152,13 +152,13 @@ fn alone_in_batch_and_in_chunks_are_the_same_bits() {
         let mut tiny = Tiny::new(family).quantized(ty);
         tiny.width = 128;
         for isa in IsaKind::available() {
-            let prompt = tokens(2, 200);
-            let pages: Vec<u32> = (0..4).collect();
+            let prompt = tokens(2, 150);
+            let pages: Vec<u32> = (0..3).collect();
             let mut rig = cpu(&tiny, Limits { kv, ..LIMITS }, isa, 1);
-            let whole = chunked(&mut rig, &prompt, 200, &pages);
+            let whole = chunked(&mut rig, &prompt, 150, &pages);
             for (chunk, threads) in [(1, 1), (7, 3), (130, 2)] {
                 let mut rig = cpu(&tiny, Limits { kv, ..LIMITS }, isa, threads);
-                let parts = chunked(&mut rig, &prompt, chunk, &[40, 8, 33, 2]);
+                let parts = chunked(&mut rig, &prompt, chunk, &[40, 8, 33]);
                 assert!(parts == whole, "{family:?} {ty:?} {isa:?}: chunks of {chunk}");
             }
             batch_of_eight(&tiny, kv, isa, &prompt, &whole);

@@ -36,13 +36,29 @@ macro_rules! families {
 }
 
 families! {
+    deepseek_v2_lite: "deepseek2-lite";
+    deepseek_v3: "deepseek2";
+    gemma2: "gemma2";
     gemma3: "gemma3";
     gemma3_with_a_vision_tower: "gemma3-vision";
+    glm4: "glm4";
+    gpt_oss: "gpt-oss";
+    gpt_oss_in_mxfp4: "gpt-oss-mxfp4";
     llama: "llama";
     llama_with_biases: "llama-spm";
+    mistral3: "mistral3";
+    mixtral: "mixtral";
+    olmo2: "olmo2";
+    olmo3: "olmo3";
+    phi3: "phi3";
+    phi3_within_its_first_context: "phi3-short";
     qwen2: "qwen2";
+    qwen2moe: "qwen2moe";
     qwen3: "qwen3";
     qwen3_in_fp8: "qwen3-fp8";
+    qwen3moe: "qwen3moe";
+    qwen3moe_stacked: "qwen3moe-stacked";
+    smollm3: "smollm3";
 }
 
 /// What transformers computed.
@@ -101,9 +117,10 @@ fn norm(numbers: impl Iterator<Item = f64>) -> f64 {
 
 fn runner(gguf: &Arc<Gguf>, device: Device, reference: &Reference, rows: usize) -> Runner {
     let pages = (reference.prompt.len() + reference.chosen.len()).div_ceil(PAGE);
-    let limits = Limits { rows, logits: rows, pages, kv: KvType::F32 };
+    let context = reference.prompt.len() + reference.chosen.len();
+    let limits = Limits { logits: rows, context, kv: KvType::F32, ..Limits::new(rows, pages) };
     let model = describe(gguf).unwrap();
-    let bound = bind(model.arch, &model.weights, gguf).unwrap();
+    let bound = bind(&model, gguf).unwrap();
     match device {
         Device::Naive => {
             let ops = RefOps::load(&model, gguf, &bound, &limits);

@@ -1,5 +1,7 @@
 //! The slash commands, as in Ollama: text in, a command or a hint out. Pure; what they do is decided elsewhere.
 
+use crate::answer::Think;
+
 /// A command of the user.
 #[derive(Debug, PartialEq)]
 pub enum Command {
@@ -41,6 +43,8 @@ pub enum Setting {
     System(String),
     /// Timings after each answer.
     Verbose(bool),
+    /// Whether models think before they answer.
+    Think(Think),
     /// Remember what is typed.
     History(bool),
 }
@@ -63,6 +67,7 @@ const HELP_SET: &str = "\
 Available Commands:
   /set parameter <name> <value>   Set a parameter; /? parameter lists them
   /set system <text>              Set the system message
+  /set think, /set nothink        Let a model that can think do so, or not
   /set verbose                    Show timings after each answer
   /set quiet                      Show no timings
   /set history                    Remember what is typed
@@ -162,6 +167,8 @@ fn set(text: &str) -> Result<Setting, String> {
     Ok(match word {
         "verbose" => Setting::Verbose(true),
         "quiet" => Setting::Verbose(false),
+        "think" => Setting::Think(Think::True),
+        "nothink" => Setting::Think(Think::False),
         "history" => Setting::History(true),
         "nohistory" => Setting::History(false),
         "system" => Setting::System(unquoted(rest).to_owned()),
@@ -221,6 +228,7 @@ mod tests {
         assert_eq!(set("/set parameter top_k 5"), Setting::Parameter("top_k".into(), "5".into()));
         assert_eq!(set("/set parameter num_ctx 4096"), Setting::Context(4096));
         assert_eq!(set("/set quiet"), Setting::Verbose(false));
+        assert_eq!(set("/set nothink"), Setting::Think(Think::False));
         assert_eq!(set("/set nohistory"), Setting::History(false));
     }
 

@@ -80,6 +80,10 @@ impl<'a> Plan<'a> {
             check_types(weight, info, to, importance, options)?;
             tensors.push(Planned::new(info, index, to, importance)?);
         }
+        let skipped = source.tensors().iter().enumerate().filter(|(_, t)| model.skips(&t.name));
+        for (index, info) in skipped {
+            tensors.push(Planned::new(info, index, carried(info), false)?);
+        }
         tensors.iter().try_for_each(check_encoder)?;
         // llama.cpp's order: what belongs to no layer, then the layers; by name in each.
         match options.split {
@@ -149,6 +153,13 @@ impl Planned {
         let (name, shard) = (info.name.clone(), info.shard);
         Ok(Planned { name, dims, from: info.ty, to, importance, shard, index, bytes })
     }
+}
+
+/// The type of a tensor that the description leaves out (layers that predict further tokens): whoever uses them finds
+/// matrices in eight bits, whatever the recipe, and the rest as it was.
+fn carried(info: &TensorInfo) -> GgmlType {
+    let matrix = info.rows() > 1 && info.row_len().is_multiple_of(32) && info.ty.block_len() == 1;
+    if matrix { GgmlType::Q8_0 } else { info.ty }
 }
 
 /// The recipe's options, with the types of embedding and output as overrides: they are stronger than all others, but
