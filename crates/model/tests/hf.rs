@@ -179,5 +179,5 @@ fn other_texts_are_refused() {
     assert!(matches!(parse(&long), Err(HfError::TooLong { .. })));
     let name = "x".repeat(1000);
     let said = parse(&json!({"architectures": [name]}).to_string()).unwrap_err().to_string();
-    assert!(said.len() < 300, "{said}");
+    assert!(!said.contains(&"x".repeat(100)), "{said}");
 }

@@ -87,7 +87,7 @@ def runs(answer, kept):
 def fixture(tool, path, importance):
     plain_answers = {recipe: ask(tool, path, recipe) for recipe in RECIPES}
     kept = {kind(name) for name, (_, ty) in plain_answers["Q8_0"][0].items() if ty == SOURCE}
-    yield f"kept {','.join(sorted(kept))}"
+    yield f"kept {','.join(sorted(kept))}".rstrip()
     yield " ".join(["needs importance"] + [r for r, (_, missing) in plain_answers.items() if missing])
     for recipe in RECIPES:
         plain = runs(plain_answers[recipe][0], kept)

@@ -46,7 +46,7 @@ impl Common {
     }
 
     fn check_heads(&self, h: &Header) -> Result<(), ModelError> {
-        if self.head_dim == 0 || self.head_dim % 2 != 0 || self.head_dim > 1024 {
+        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) || self.head_dim > 1024 {
             let expected = "an even number up to 1024";
             return Err(h.bad("attention.key_length", self.head_dim, expected));
         }

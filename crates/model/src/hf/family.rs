@@ -83,8 +83,8 @@ const FAMILIES: &[&Family] = &[
 ];
 
 /// Classes whose config tells which of several families a model is of.
-const BY_CONFIG: &[(&[&str], fn(&Object) -> &'static Family)] =
-    &[(granite::HYBRID.classes, granite::of)];
+const BY_CONFIG: &[(&[&str], Choose)] = &[(granite::HYBRID.classes, granite::of)];
+type Choose = fn(&Object) -> &'static Family;
 
 /// Keys that name the activation.
 const ACTS: &[&str] = &["hidden_act", "hidden_activation", "activation_function"];

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::config::Config;
 use super::error::{HfError, bad};
-use super::family::{BASE, Family};
+use super::family::Family;
 use super::keys::{Computed, Keys};
 use super::names::Names;
 
@@ -36,7 +36,6 @@ pub(super) const GEMMA4: Family = Family {
     keys,
     computed: rope_factors,
     optional,
-    ..BASE
 };
 
 /// The same with tokens that are never to be given.
