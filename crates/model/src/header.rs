@@ -140,6 +140,7 @@ impl<'a> Header<'a> {
                 beta_slow: self.f32_or("rope.scaling.yarn_beta_slow", 1.0)?,
                 attn_factor: self.f32_or("rope.scaling.attn_factor", 1.0)?
                     / self.softened(factor)?,
+                truncate: true,
             }),
             Some("longrope") => {
                 Ok(RopeScaling::Long(self.f32_or("rope.scaling.attn_factor", 1.0)?))

@@ -32,6 +32,8 @@ pub enum RopeScaling {
         beta_slow: f32,
         /// Factor on the attention magnitude, beside the YaRN rule.
         attn_factor: f32,
+        /// Whether the bounds of the interpolated region are whole pairs; gpt-oss was trained without that.
+        truncate: bool,
     },
     /// LongRoPE (arXiv 2402.13753): tables of divisors are tensors; here is the factor on the attention magnitude.
     Long(f32),
@@ -91,10 +93,13 @@ impl Rope {
             RopeScaling::None => (plain.collect(), 1.0),
             RopeScaling::Long(magnitude) => (plain.collect(), magnitude),
             RopeScaling::Linear(factor) => (plain.map(|f| f / f64::from(factor)).collect(), 1.0),
-            RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attn_factor } => {
-                let low = correction(dims, base, original, beta_fast).floor().max(0.0);
-                let high =
-                    correction(dims, base, original, beta_slow).ceil().min(f64::from(dims) - 1.0);
+            RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attn_factor, truncate } => {
+                let [mut low, mut high] =
+                    [beta_fast, beta_slow].map(|beta| correction(dims, base, original, beta));
+                if truncate {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                let (low, high) = (low.max(0.0), high.min(f64::from(dims) - 1.0));
                 let mixed = plain.enumerate().map(|(i, f)| {
                     let kept = 1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
                     f * kept + f / f64::from(factor) * (1.0 - kept)
@@ -146,6 +151,7 @@ mod tests {
             beta_fast: 32.0,
             beta_slow: 1.0,
             attn_factor: 1.0,
+            truncate: true,
         };
         let rope = Rope::new(RopePairs::Halves, 128, 1e6, yarn);
         let plain = Rope::new(RopePairs::Halves, 128, 1e6, RopeScaling::None);

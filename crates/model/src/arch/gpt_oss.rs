@@ -3,7 +3,10 @@
 
 use super::common::Common;
 use super::experts::Experts;
-use crate::{Activation, Header, Mixer, Model, ModelError, Role, RopePairs, Score, Sight, Tensors};
+use crate::{
+    Activation, Header, Mixer, Model, ModelError, Role, Rope, RopePairs, RopeScaling, Score, Sight,
+    Tensors,
+};
 
 pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
     let c = Common { ffn_norm: "post_attention_norm", ..Common::read(h)? };
@@ -13,7 +16,12 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
     experts.act = Activation::SwigluOai;
     experts.routing.score = Score::SoftmaxOfChosen;
     let mut t = Tensors::new();
-    let rope = c.rope(h, &mut t, RopePairs::Halves)?;
+    let mut scaling = h.rope_scaling()?;
+    if let RopeScaling::Yarn { truncate, .. } = &mut scaling {
+        // As OpenAI's code has it, and unlike llama.cpp's; files say nothing of it.
+        *truncate = false;
+    }
+    let rope = Rope::new(RopePairs::Halves, c.head_dim, c.rope_base, scaling);
     let blocks = (0..c.layers).map(|i| {
         let mixer = |t: &mut Tensors| {
             let mut gqa = c.gqa(h, t, i);
