@@ -122,6 +122,7 @@ impl Context {
     /// One line for the user.
     pub fn line(&self, model: &Model) -> String {
         let kind = match self.limits.kv {
+            KvType::F32 => "F32",
             KvType::F16 => "F16",
             KvType::Q8_0 => "Q8_0",
         };
