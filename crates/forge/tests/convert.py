@@ -144,7 +144,8 @@ family("granitehybrid-dense", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
     MAMBA, mamba_n_groups=2, shared_intermediate_size=48, num_local_experts=0, num_experts_per_tok=0,
     tie_word_embeddings=True))
 family("granite", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
-    MAMBA, layer_types=["attention"] * 2, shared_intermediate_size=48, num_local_experts=0, num_experts_per_tok=0))
+    MAMBA, layer_types=["attention"] * 2, position_embedding_type="rope", shared_intermediate_size=48,
+    num_local_experts=0, num_experts_per_tok=0))
 ENCODER = dict(
     hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=320,
     max_position_embeddings=512, pad_token_id=0)
