@@ -2,7 +2,7 @@
 
     python convert.py make DIR [NAME]                   tiny folders: DIR/FAMILY/{config.json,model.safetensors,...}
     python convert.py compare LLAMA_CPP HOB DIR [NAME]  converts folders in DIR with both, in f32, f16, bf16 and q8_0
-    python convert.py store DIR OUT                     stores what `make` and `compare` left in DIR for the Rust test:
+    python convert.py store DIR OUT [NAME]              stores what `make` and `compare` left in DIR for the Rust test:
                                                         small files, tensors without numbers, hashes of theirs
 
 LLAMA_CPP is a llama.cpp source tree (as in the llama-cpp-python 0.3.36 sdist), HOB the binary. Needs the packages
@@ -17,6 +17,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from convert_published import PUBLISHED, gemma, sentence_transformer, unigram, word_piece
 
 KINDS = ["f32", "f16", "bf16", "q8_0"]
 FAMILIES = {}
@@ -103,6 +105,67 @@ family("olmo3", "Olmo3ForCausalLM", "dbrx")(dict(
         sliding_attention=dict(rope_type="default", rope_theta=500000.0))))
 family("qwen3-fp8", "Qwen3ForCausalLM", "qwen2")(dict(SMALL, head_dim=32))
 
+DELTA = dict(SMALL, head_dim=32, linear_conv_kernel_dim=4, linear_key_head_dim=16, linear_value_head_dim=16,
+             linear_num_key_heads=2, linear_num_value_heads=4)
+SECTIONS = dict(rope_parameters=dict(
+    rope_type="default", rope_theta=1e7, partial_rotary_factor=0.25, mrope_interleaved=True, mrope_section=[2, 1, 1]))
+EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=32)
+family("qwen35", "Qwen3_5ForCausalLM", "qwen35")(dict(DELTA, **SECTIONS, num_hidden_layers=4))
+family("qwen35-vision", "Qwen3_5ForCausalLM", "qwen35")(dict(
+    DELTA, **SECTIONS, layer_types=["linear_attention", "full_attention"], linear_num_value_heads=2,
+    tie_word_embeddings=True))
+family("qwen35moe", "Qwen3_5MoeForCausalLM", "qwen35")(dict(
+    DELTA, **SECTIONS, **EXPERTS, layer_types=["linear_attention", "full_attention"]))
+family("qwen3next", "Qwen3NextForCausalLM", "qwen2")(dict(
+    DELTA, **EXPERTS, layer_types=["linear_attention", "full_attention"]))
+CONV = dict(SMALL, num_hidden_layers=3, layer_types=["conv", "full_attention", "conv"])
+family("lfm2", "Lfm2ForCausalLM", "lfm2")(dict(CONV, block_multiple_of=16))
+family("lfm2moe", "Lfm2MoeForCausalLM", "lfm2")(dict(
+    CONV, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, num_dense_layers=1))
+family("glm4moe", "Glm4MoeForCausalLM", "glm4")(dict(
+    SMALL, bos_token_id=None, head_dim=16, first_k_dense_replace=1, n_routed_experts=4, num_experts_per_tok=2,
+    moe_intermediate_size=16, use_qk_norm=True, attention_bias=True))
+PER_LAYER = dict(
+    SMALL, num_hidden_layers=4, head_dim=16, global_head_dim=32, sliding_window=64, vocab_size=283,
+    vocab_size_per_layer_input=283,
+    layer_types=["sliding_attention", "full_attention"] * 2)
+family("gemma4", "Gemma4ForCausalLM", None, "gemma")(dict(
+    PER_LAYER, hidden_size_per_layer_input=16, num_kv_shared_layers=2, use_double_wide_mlp=True))
+family("gemma4-moe", "Gemma4ForCausalLM", None, "gemma")(dict(
+    PER_LAYER, hidden_size_per_layer_input=0, attention_k_eq_v=True, num_global_key_value_heads=1,
+    enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=16, final_logit_softcapping=2.0))
+MAMBA = dict(
+    SMALL, layer_types=["mamba", "attention"], shared_intermediate_size=32, mamba_n_heads=8, mamba_d_head=16,
+    mamba_d_state=16, mamba_n_groups=1, attention_multiplier=0.5, embedding_multiplier=12.0, residual_multiplier=0.22,
+    logits_scaling=3.0)
+family("granitehybrid", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
+    MAMBA, num_local_experts=4, num_experts_per_tok=2))
+family("granitehybrid-dense", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
+    MAMBA, mamba_n_groups=2, shared_intermediate_size=48, num_local_experts=0, num_experts_per_tok=0,
+    tie_word_embeddings=True))
+family("granite", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
+    MAMBA, layer_types=["attention"] * 2, position_embedding_type="rope", shared_intermediate_size=48,
+    num_local_experts=0, num_experts_per_tok=0))
+ENCODER = dict(
+    hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=320,
+    max_position_embeddings=512, pad_token_id=0)
+family("bert", "BertModel", "default", "word-piece")(dict(ENCODER))
+family("bert-reranker", "BertForSequenceClassification", "default", "word-piece")(dict(ENCODER, num_labels=1))
+family("nomic-bert", "BertModel", "default", "word-piece")(dict(ENCODER, max_position_embeddings=2048))
+MULTILINGUAL = dict(ENCODER, vocab_size=40, max_position_embeddings=514, pad_token_id=1, type_vocab_size=1)
+family("xlm-roberta", "XLMRobertaModel", None, "unigram")(dict(MULTILINGUAL))
+family("xlm-roberta-reranker", "XLMRobertaForSequenceClassification", None, "unigram")(dict(
+    MULTILINGUAL, num_labels=1))
+family("nomic-bert-moe", "BertModel", None, "unigram")(dict(MULTILINGUAL, max_position_embeddings=2048))
+family("qwen3-embedding", "Qwen3ForCausalLM", "qwen2")(dict(SMALL, head_dim=32, tie_word_embeddings=True))
+# Models whose hidden states are what is wanted.
+EMBEDDING = ("bert", "bert-reranker", "nomic-bert", "nomic-bert-moe", "qwen3-embedding", "xlm-roberta",
+             "xlm-roberta-reranker")
+# Without the layer that llama.cpp's converter expects by default.
+FLAGS = {"qwen35-vision": ["--no-mtp"]}
+POOLING = {"bert": "mean_tokens", "nomic-bert": "cls_token", "xlm-roberta": "cls_token",
+           "qwen3-embedding": "lasttoken"}
+
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3_RE = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + REST
@@ -121,7 +184,10 @@ PRE = {
     "glm4": ([LLAMA3_RE], True),
     "smaug-bpe": ([LLAMA3_RE], True),
     "dbrx": ([LLAMA3_RE], False),
+    "lfm2": ([LLAMA3_RE], False),
     "qwen2": ([LLAMA3_RE.replace("{1,3}", "")], False),
+    "qwen35": ([LLAMA3_RE.replace("{1,3}", "").replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(
+        r"\s\p{L}\p{N}]", r"\s\p{L}\p{M}\p{N}]")], False),
     "tekken": ([cased("", r"\p{N}")], True),
     "gpt-4o": ([cased("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}")], False),
     "deepseek-v3": ([
@@ -146,7 +212,7 @@ A random model.
 """
 
 
-def bpe(folder, pre):
+def bpe(folder, pre, more=()):
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, Regex
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {c: i for i, c in enumerate(alphabet)}
@@ -168,12 +234,14 @@ def bpe(folder, pre):
             single=f"{begin} $A", pair=f"{begin} $A {begin} $B:1", special_tokens=[(begin, 256)])
     else:
         tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in [*SPECIAL, *more]])
     tokenizer.add_tokens([AddedToken("<tool>", normalized=False)])
     (folder / "tokenizer.json").write_text(
         json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False), encoding="utf-8")
     config = dict(bos_token=begin, eos_token=end, pad_token=SPECIAL[2], tokenizer_class="PreTrainedTokenizerFast",
                   chat_template=TEMPLATE, clean_up_tokenization_spaces=False)
+    if more:
+        config.pop("bos_token")
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
@@ -261,7 +329,9 @@ def spread(name, key, dtype, shape, tied):
     if len(shape) == 1 or key.endswith("bias"):
         return 0, -2
     if "embed" in key:
-        return 0, -3 if name.startswith(("gemma", "granite")) else -2 if tied else 0
+        if name.startswith("granite"):
+            return 0, -6 if tied else -3
+        return 0, -3 if name.startswith("gemma") else -2 if tied else 0
     turned = name == "gpt-oss" and ".experts." in key
     width = shape[-2] if turned else shape[-1]
     sharp = key.endswith(("q_proj.weight", "q_b_proj.weight", "qkv_proj.weight", "gate.weight", "router.weight"))
@@ -316,6 +386,10 @@ def unpack_experts(tensors, name):
     return tensors
 
 
+# Families whose experts are stacked as published, or come apart in another way.
+STACKED = ("gpt-oss", "qwen35", "gemma4", "granite", "lfm2")
+
+
 def checkpoint(name, cls, settings):
     """Config and tensors of a family, the latter by transformers' own names and shapes."""
     import torch
@@ -323,7 +397,8 @@ def checkpoint(name, cls, settings):
     klass = getattr(transformers, cls)
     with torch.device("meta"):
         model = klass(klass.config_class(**settings))
-    dtype = {"gemma2": "F16", "olmo2": "F32"}.get(name, "BF16")
+    dtype = {"gemma2": "F16", "olmo2": "F32", "bert": "F32", "nomic-bert": "F32",
+             "xlm-roberta": "F16", "qwen3next": "F16"}.get(name, "BF16")
     tensors = {k: (dtype, list(v.shape)) for k, v in model.state_dict().items()}
     config = json.loads(model.config.to_json_string())
     config["architectures"] = [cls]
@@ -332,7 +407,7 @@ def checkpoint(name, cls, settings):
     if name == "gpt-oss-mxfp4":
         tensors = pack_mxfp4(tensors)
         config["quantization_config"] = dict(quant_method="mxfp4")
-    elif not name.startswith("gpt-oss") and not name.endswith("-stacked"):
+    elif not name.startswith(STACKED) and not name.endswith("-stacked"):
         tensors = unpack_experts(tensors, name)
     if name == "qwen3-fp8":
         tensors = pack_fp8(tensors)
@@ -350,7 +425,7 @@ def checkpoint(name, cls, settings):
         text = {k: v for k, v in config.items() if k not in ("architectures", "torch_dtype", "dtype")}
         config = dict(architectures=["Gemma3ForConditionalGeneration"], model_type="gemma3", text_config=text,
                       vision_config=dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2))
-    return config, tensors
+    return PUBLISHED[name](config, tensors) if name in PUBLISHED else (config, tensors)
 
 
 def make(root, only):
@@ -381,21 +456,33 @@ def make(root, only):
             (folder / "README.md").write_text(CARD)
             (folder / "generation_config.json").write_text(json.dumps(
                 dict(top_k=20, top_p=0.8, temperature=0.7, repetition_penalty=1.05)))
+        if name in POOLING:
+            sentence_transformer(folder, POOLING[name])
         if tokenizer == "spm":
             spm(folder, settings["vocab_size"])
+        elif tokenizer == "gemma":
+            gemma(folder)
+        elif tokenizer == "word-piece":
+            word_piece(folder)
+        elif tokenizer == "unigram":
+            unigram(folder, name == "xlm-roberta")
         else:
-            bpe(folder, pre)
+            bpe(folder, pre, ["[gMASK]", "<|observation|>"] if name == "glm4moe" else ())
 
 
-def store(root, out):
-    for folder in sorted(root / name for name in FAMILIES):
+def store(root, out, only):
+    for folder in sorted(root / name for name in only or FAMILIES):
         to = out / folder.name
         to.mkdir(parents=True, exist_ok=True)
         for old in to.iterdir():
-            if old.name != "logits.bin":
+            if old.is_dir():
+                shutil.rmtree(old)
+            elif old.name not in ("logits.bin", "hidden.bin"):
                 old.unlink()
         for file in folder.iterdir():
-            if file.suffix not in (".gguf", ".safetensors"):
+            if file.is_dir():
+                shutil.copytree(file, to / file.name)
+            elif file.suffix not in (".gguf", ".safetensors"):
                 shutil.copy(file, to / file.name)
         lines = []
         for kind in KINDS:
@@ -420,6 +507,7 @@ def convert(llama_cpp, folder, out, kind, pre):
         "sys.argv = sys.argv[2:]\n"
         "import convert_hf_to_gguf; convert_hf_to_gguf.main()\n")
     args = [sys.executable, "-c", code, str(llama_cpp), pre or "", str(folder), "--outfile", str(out), "--outtype", kind]
+    args += FLAGS.get(folder.name, [])
     done = subprocess.run(args, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{folder}: llama.cpp's converter failed:\n{done.stderr[-3000:]}")
@@ -483,7 +571,7 @@ def main():
     if verb == "make":
         make(Path(rest[0]), rest[1:])
     elif verb == "store":
-        store(Path(rest[0]), Path(rest[1]))
+        store(Path(rest[0]), Path(rest[1]), rest[2:])
     elif verb == "compare":
         sys.exit(1 if compare(Path(rest[0]), rest[1], Path(rest[2]), rest[3:]) else 0)
     else:

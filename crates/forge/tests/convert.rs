@@ -9,7 +9,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use common::{convert, folder, lines, options, stored};
+use common::{Line, convert, folder, lines, options, stored};
 use hob_forge::convert::{Conversion, ConvertError, Fault, Options};
 use hob_forge::quantize::Writing;
 use hob_gguf::Gguf;
@@ -50,7 +50,7 @@ fn every_family_is_converted_byte_for_byte() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     families.sort();
-    assert_eq!(families.len(), 23, "{families:?}");
+    assert_eq!(families.len(), 42, "{families:?}");
     for family in families {
         let expected = fs::read_to_string(stored().join(&family).join("expected.txt")).unwrap();
         let (_temp, folder) = folder(&family, |_| {});
@@ -77,6 +77,77 @@ fn what_is_left_out_is_counted() {
     assert_eq!(skipped.other_parts, 0);
     let (_temp, gemma) = folder("gemma3-vision", |_| {});
     assert_eq!(plan(&gemma).unwrap().skipped.other_parts, 2);
+    let (_temp, qwen) = folder("qwen35moe", |_| {});
+    assert_eq!(plan(&qwen).unwrap().skipped.other_parts, 2);
+}
+
+#[test]
+fn layers_that_predict_further_tokens_are_written_if_they_are_there() {
+    for family in ["qwen35", "glm4moe"] {
+        let of_trunk = |l: &Line| !l.name.starts_with("mtp.") && !l.name.contains("layers.2.");
+        let trunk = |lines: &mut Vec<Line>| match family {
+            "qwen35" => lines.retain(|l| !l.name.starts_with("mtp.")),
+            _ => lines.retain(of_trunk),
+        };
+        let keys = |folder: &Path| {
+            let meta = plan(folder).unwrap().meta.build().unwrap();
+            let count = |key: &str| meta.required::<u32>(&format!("{family}.{key}")).ok();
+            (count("block_count").unwrap(), count("nextn_predict_layers"))
+        };
+        let (_temp, whole) = folder(family, |_| {});
+        let (layers, predicted) = keys(&whole);
+        assert_eq!(predicted, Some(1), "{family}");
+        let (_temp, without) = folder(family, trunk);
+        assert_eq!(keys(&without), (layers - 1, None), "{family}");
+    }
+    let (_temp, lacking) = folder("qwen35", |lines| lines.retain(|l| l.name != "mtp.fc.weight"));
+    let error = plan(&lacking).unwrap_err().to_string();
+    assert_eq!(error, "1 tensors are missing: model.layers.4.eh_proj");
+}
+
+#[test]
+fn pooling_that_has_no_number_is_refused_where_it_counts() {
+    let (_temp, bert) = folder("bert", |_| {});
+    let config = bert.join("1_Pooling/config.json");
+    let pooling = |text: &str| {
+        fs::write(&config, text).unwrap();
+        plan(&bert).map(|c| c.meta.build().unwrap().required::<u32>("bert.pooling_type").unwrap())
+    };
+    assert_eq!(pooling(r#"{"pooling_mode_cls_token": true}"#).unwrap(), 2);
+    assert_eq!(pooling(r#"{"pooling_mode": "lasttoken"}"#).unwrap(), 3);
+    let error = pooling(r#"{"pooling_mode_max_tokens": true}"#).unwrap_err();
+    assert!(matches!(&error, ConvertError::Pooling { found } if found.contains("max")), "{error}");
+    // A path leads to no other place.
+    edit(&bert.join("modules.json"), |m| m[1]["path"] = json!("../bert/1_Pooling"));
+    let error = pooling(r#"{"pooling_mode_cls_token": true}"#).unwrap_err();
+    assert!(matches!(&error, ConvertError::Pooling { found } if found.contains("..")), "{error}");
+}
+
+#[test]
+fn a_list_of_words_is_the_same_as_a_tokenizer() {
+    let (_temp, folder) = folder("bert", |_| {});
+    let whole = plan(&folder).unwrap().meta.build().unwrap();
+    fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    let parts = plan(&folder).unwrap().meta.build().unwrap();
+    for key in ["model", "pre", "tokens", "token_type", "token_type_count"] {
+        let key = format!("tokenizer.ggml.{key}");
+        assert_eq!(format!("{:?}", parts.get(&key)), format!("{:?}", whole.get(&key)), "{key}");
+        assert!(whole.get(&key).is_some(), "{key}");
+    }
+}
+
+#[test]
+fn damaged_unigram_vocabularies_are_refused() {
+    let (_temp, folder) = folder("xlm-roberta", |_| {});
+    let model = folder.join("sentencepiece.bpe.model");
+    let whole = fs::read(&model).unwrap();
+    let refused = || matches!(plan(&folder), Err(ConvertError::Tokenizer(_)));
+    fs::write(&model, &whole[..whole.len() - 1]).unwrap();
+    assert!(refused());
+    fs::remove_file(&model).unwrap();
+    assert!(plan(&folder).is_ok());
+    edit(&folder.join("tokenizer.json"), |t| t["model"]["vocab"][5] = json!("x"));
+    assert!(refused());
 }
 
 #[test]
@@ -121,7 +192,7 @@ fn strange_and_missing_tensors_are_named() {
 
 #[test]
 fn shapes_that_do_not_fit_are_refused() {
-    let cases: [(&str, &str, &[u64]); 7] = [
+    let cases: [(&str, &str, &[u64]); 16] = [
         ("llama", "0.self_attn.q_proj.weight", &[62, 64]),
         ("llama", "0.self_attn.q_proj.weight", &[64, 0]),
         ("mixtral", "0.block_sparse_moe.experts.1.w1.weight", &[24, 64]),
@@ -129,6 +200,15 @@ fn shapes_that_do_not_fit_are_refused() {
         ("gpt-oss-mxfp4", "0.mlp.experts.down_proj_blocks", &[4, 64, 1, 8]),
         ("gpt-oss-mxfp4", "0.mlp.experts.down_proj_scales", &[4, 32, 1]),
         ("qwen3-fp8", "0.mlp.up_proj.weight_scale_inv", &[1, 4]),
+        ("qwen35", "0.linear_attn.in_proj_qkv.weight", &[112, 64]),
+        ("qwen35", "0.linear_attn.A_log", &[2]),
+        ("qwen35", "0.linear_attn.conv1d.weight", &[128, 2, 4]),
+        ("qwen35", "0.linear_attn.out_proj.weight", &[64, 32]),
+        ("qwen3next", "0.linear_attn.in_proj_qkvz.weight", &[160, 64]),
+        ("granitehybrid-dense", "0.mamba.norm.weight", &[127]),
+        ("granitehybrid-dense", "0.shared_mlp.input_linear.weight", &[95, 64]),
+        ("xlm-roberta", "position_embeddings.weight", &[2, 64]),
+        ("nomic-bert-moe", "1.mlp.experts.mlp.w2", &[190, 64]),
     ];
     for (family, name, shape) in cases {
         let (_temp, folder) = folder(family, |lines| {
@@ -191,6 +271,16 @@ fn configs_that_cannot_be_followed_are_refused() {
     assert!(error.contains("more than 16777216 tokens"), "{error}");
     fs::remove_file(&config).unwrap();
     assert!(matches!(plan(&folder), Err(ConvertError::NoFile(path)) if path == config));
+}
+
+#[test]
+fn every_layer_has_one_kind() {
+    for family in ["lfm2", "qwen35", "gemma4", "granitehybrid"] {
+        let (_temp, folder) = folder(family, |_| {});
+        edit(&folder.join("config.json"), |c| drop(c["layer_types"].as_array_mut().unwrap().pop()));
+        let error = plan(&folder).unwrap_err().to_string();
+        assert!(error.contains("\"layer_types\" is a list of "), "{family}: {error}");
+    }
 }
 
 #[test]

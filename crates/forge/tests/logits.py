@@ -57,6 +57,18 @@ RULES = {
     "deepseek2": {"topk_group": 4, "routed_scaling_factor": 1.0, "norm_topk_prob": False,
                   "rope_parameters.mscale_all_dim": 0.5, "rope_parameters.mscale": 0.5, "rope_interleave": False},
     "deepseek2-lite": {"rope_parameters.mscale_all_dim": 1.0, "routed_scaling_factor": 2.0},
+    "qwen35": {"rope_parameters.rope_theta": 1e4},
+    "qwen3next": {"rope_parameters.rope_theta": 1e6, "norm_topk_prob": False, "num_experts_per_tok": 3},
+    "lfm2": {"rope_parameters.rope_theta": 1e4},
+    "lfm2moe": {"norm_topk_prob": False, "routed_scaling_factor": 2.0, "use_expert_bias": False,
+                "rope_parameters.rope_theta": 1e4},
+    "glm4moe": {"routed_scaling_factor": 2.0, "norm_topk_prob": False, "rope_parameters.rope_theta": 1e6},
+    "gemma4": {"sliding_window": 63, "rope_parameters.full_attention.rope_theta": 1e4,
+               "rope_parameters.full_attention.rope_type": "default",
+               "rope_parameters.sliding_attention.rope_theta": 1e6},
+    "gemma4-moe": {"sliding_window": 63, "final_logit_softcapping": None, "top_k_experts": 3},
+    "granitehybrid": {"embedding_multiplier": 11.0, "residual_multiplier": 0.2, "attention_multiplier": 0.25,
+                      "logits_scaling": 2.0, "num_experts_per_tok": 3},
     "gpt-oss": {"sliding_window": 63, "swiglu_limit": 1e9, "swiglu_alpha": 1.0, "rope_parameters.truncate": True,
                 "layer_types": ["full_attention"] * 4},
 }
@@ -256,10 +268,12 @@ def every_tensor(root, only):
             tokens = torch.tensor([prompt(0)])
             before = model(input_ids=tokens).logits[0, :, :columns].numpy()
             for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-                if "inv_freq" in name or "embed_scale" in name:
+                # The last norm takes a factor on the last layer away.
+                hidden = f"{len(model.model.layers) - 1}.layer_scalar"
+                if any(part in name for part in ("inv_freq", "embed_scale", hidden)):
                     continue
                 kept = tensor.clone()
-                tensor.copy_(kept.flatten().roll(1).view(kept.shape))
+                tensor.copy_(kept.flatten().roll(1).view(kept.shape) if kept.numel() > 1 else kept * 1.1)
                 changes[name] = far(model(input_ids=tokens).logits[0, :, :columns].numpy(), before)
                 tensor.copy_(kept)
         least = sorted(changes, key=changes.get)[:3]
@@ -355,7 +369,8 @@ def peer(server, root, out, only):
 
 
 def folders(root, only):
-    return [root / name for name in sorted(convert.FAMILIES) if not only or name in only]
+    names = [name for name in sorted(convert.FAMILIES) if name not in convert.EMBEDDING]
+    return [root / name for name in names if not only or name in only]
 
 
 def main():

@@ -141,6 +141,12 @@ pub enum ConvertError {
     /// A tokenizer of a kind that is not converted.
     #[error("the tokenizer cannot be converted: {0}")]
     Tokenizer(String),
+    /// A way to make one vector of many that GGUF has no number for.
+    #[error("pooling is none of mean, cls and last token: {found}")]
+    Pooling {
+        /// What the folder says, cut short.
+        found: String,
+    },
     /// The metadata or the tensors make no header.
     #[error(transparent)]
     Header(#[from] GgufError),

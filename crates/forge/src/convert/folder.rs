@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::error::ConvertError;
@@ -38,7 +39,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub fn open(path: &Path) -> Result<Self, ConvertError> {
-        let index = json(&path.join("model.safetensors.index.json"))?;
+        let index: Option<Object> = json(&path.join("model.safetensors.index.json"))?;
         let weights = index.as_ref().map(|index| weight_map(path, index)).transpose()?;
         let parts = match &weights {
             Some(weights) => weights.values().cloned().collect(),
@@ -117,6 +118,11 @@ impl Folder {
         json(&self.path.join(name))
     }
 
+    /// A JSON list beside the weights, if it is there.
+    pub fn list(&self, name: &str) -> Result<Option<Vec<Value>>, ConvertError> {
+        json(&self.path.join(name))
+    }
+
     /// A text beside the weights, if it is there.
     pub fn text(&self, name: &str) -> Result<Option<String>, ConvertError> {
         let path = self.path.join(name);
@@ -157,10 +163,10 @@ fn weight_map(path: &Path, index: &Object) -> Result<HashMap<String, String>, Co
     map.iter().map(part).collect()
 }
 
-fn json(path: &Path) -> Result<Option<Object>, ConvertError> {
+fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ConvertError> {
     let Some(bytes) = read(path, MAX_TOKENIZER)? else { return Ok(None) };
     match serde_json::from_slice(&bytes) {
-        Ok(object) => Ok(Some(object)),
+        Ok(value) => Ok(Some(value)),
         Err(e) => Err(ConvertError::Json { path: path.to_owned(), why: e.to_string() }),
     }
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::error::ConvertError;
 use super::families::{Computed, Family};
-use super::folder::Object;
+use super::folder::{Folder, Object};
+use super::pooling::Pooling;
 
 /// Most layers that any model may have.
 const MAX_LAYERS: u32 = 1024;
@@ -36,7 +37,18 @@ const YARN: &[(&[&str], &str)] = &[
 ];
 
 /// Ways to stretch rotary positions that can be followed.
-const ROPE_TYPES: &str = "default, linear, yarn (both with a factor), longrope, llama3 or dynamic";
+const ROPE_TYPES: &str =
+    "default, linear, yarn (both with a factor), longrope, llama3, proportional or dynamic";
+
+/// Older names of keys, and those that count before them.
+const OLDER: &[(&str, &str)] = &[
+    ("n_layer", "num_hidden_layers"),
+    ("n_head", "num_attention_heads"),
+    ("n_embd", "hidden_size"),
+    ("n_inner", "intermediate_size"),
+    ("layer_norm_epsilon", "layer_norm_eps"),
+    ("rotary_emb_base", "rope_theta"),
+];
 
 /// A config on its way to metadata.
 pub(super) struct Keys {
@@ -48,6 +60,10 @@ pub(super) struct Keys {
     rope_local: Option<f64>,
     /// What `general.file_type` says.
     pub file_type: u32,
+    /// Layers beyond the trunk, which predict further tokens.
+    pub predicted: u32,
+    /// How an encoder's vectors become one.
+    pooling: Pooling,
     /// Keys stated.
     pub meta: MetaBuilder,
 }
@@ -69,6 +85,11 @@ impl Keys {
             config.extend(text);
         }
         config.retain(|_, value| !value.is_null());
+        for (older, key) in OLDER {
+            if let (None, Some(value)) = (config.get(*key), config.get(*older).cloned()) {
+                config.insert((*key).to_owned(), value);
+            }
+        }
         for (key, value) in family.defaults {
             config.entry(*key).or_insert_with(|| (*value).into());
         }
@@ -79,7 +100,16 @@ impl Keys {
             config.insert("num_key_value_heads".to_owned(), heads);
         }
         let (rope, rope_local) = rope(&config);
-        let keys = Keys { family, config, rope, rope_local, file_type: 0, meta };
+        let keys = Keys {
+            family,
+            config,
+            rope,
+            rope_local,
+            file_type: 0,
+            predicted: 0,
+            pooling: Pooling::None,
+            meta,
+        };
         let layers = keys.need_count("num_hidden_layers")?;
         if layers > MAX_LAYERS {
             return Err(keys.bad("num_hidden_layers", &layers.to_string(), "at most 1024"));
@@ -87,16 +117,31 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Takes what other files than the config tell.
+    pub fn look(&mut self, folder: &Folder) -> Result<(), ConvertError> {
+        self.predicted = (self.family.predicted)(self, folder)?;
+        if self.predicted > MAX_LAYERS {
+            let found = self.predicted.to_string();
+            return Err(self.bad("num_nextn_predict_layers", &found, "at most 1024"));
+        }
+        self.pooling = Pooling::of(folder)?;
+        Ok(())
+    }
+
     /// States what nearly all families have.
     pub fn common(&mut self) -> Result<(), ConvertError> {
         self.layers();
         self.counts(COUNTS)?;
         self.rope_scaling()?;
+        self.rope_sections()?;
         self.rope_base()?;
         if let Some(base) = self.rope_local {
             self.set("rope.freq_base_swa", base as f32);
         }
-        self.copy_float("rms_norm_eps", "attention.layer_norm_rms_epsilon")?;
+        let eps =
+            if self.config.contains_key("rms_norm_eps") { "rms_norm_eps" } else { "norm_eps" };
+        self.copy_float(eps, "attention.layer_norm_rms_epsilon")?;
+        self.copy_float("layer_norm_eps", "attention.layer_norm_epsilon")?;
         self.counts(EXPERTS)?;
         match self.config.get("scoring_func").and_then(Value::as_str) {
             Some("softmax") => self.set("expert_gating_func", 1u32),
@@ -144,10 +189,19 @@ impl Keys {
             }
             ("su" | "longrope", _) => self.set("rope.scaling.type", "longrope"),
             // Stretched by a tensor, or beyond the trained context only.
-            ("" | "default" | "dynamic", _) => {}
+            ("" | "default" | "dynamic" | "proportional", _) => {}
             (found, _) if found.eq_ignore_ascii_case("llama3") => {}
             (found, _) => return Err(self.bad("rope_type", found, ROPE_TYPES)),
         }
+        Ok(())
+    }
+
+    /// States how rotary pairs are shared out among time, height and width.
+    fn rope_sections(&mut self) -> Result<(), ConvertError> {
+        let Some(sections) = self.rope_floats("mrope_section")? else { return Ok(()) };
+        let mut sections: Vec<i32> = sections.into_iter().map(|n| n as i32).collect();
+        sections.resize(4, 0);
+        self.set("rope.dimension_sections", sections);
         Ok(())
     }
 
@@ -162,7 +216,7 @@ impl Keys {
     /// States the number of layers.
     pub fn layers(&mut self) {
         let layers = self.count("num_hidden_layers").ok().flatten().unwrap_or(0);
-        self.set("block_count", layers);
+        self.set("block_count", layers + self.predicted);
     }
 
     /// States what most tensors are.
@@ -213,6 +267,26 @@ impl Keys {
     /// Gives a key another value than the config's.
     pub fn overrule(&mut self, key: &str, value: u32) {
         self.config.insert(key.to_owned(), value.into());
+    }
+
+    /// Takes a key as not being there.
+    pub fn forget(&mut self, key: &str) {
+        self.config.remove(key);
+    }
+
+    /// States how an encoder's vectors become one, if a file says it.
+    pub fn pooling(&mut self) -> Result<(), ConvertError> {
+        if let Some(number) = self.pooling.number()? {
+            self.set("pooling_type", number);
+        }
+        Ok(())
+    }
+
+    /// States layers that predict further tokens, if there are some.
+    pub fn prediction(&mut self) {
+        if self.predicted > 0 {
+            self.set("nextn_predict_layers", self.predicted);
+        }
     }
 
     /// Whether a key has this text.
@@ -275,6 +349,32 @@ impl Keys {
             return Ok(head);
         }
         Ok(self.need_count("hidden_size")? / self.need_count("num_attention_heads")?.max(1))
+    }
+
+    /// The kinds of the trunk's layers.
+    pub fn layer_types(&self) -> Result<Option<Vec<String>>, ConvertError> {
+        let types = self.strings("layer_types")?;
+        let layers = self.need_count("num_hidden_layers")? as usize;
+        match types.as_ref().map(Vec::len).filter(|found| *found != layers) {
+            Some(found) => {
+                let expected = format!("one for each of {layers} layers");
+                Err(self.bad("layer_types", &format!("a list of {found}"), &expected))
+            }
+            None => Ok(types),
+        }
+    }
+
+    /// A list of whole numbers.
+    pub fn counts_of(&self, key: &str) -> Result<Option<Vec<u32>>, ConvertError> {
+        let Some(value) = self.config.get(key) else { return Ok(None) };
+        let number = |x: &Value| x.as_u64().and_then(|x| u32::try_from(x).ok());
+        let numbers = value.as_array().and_then(|list| list.iter().map(number).collect());
+        numbers.map(Some).ok_or_else(|| self.bad(key, &value.to_string(), "a list of numbers"))
+    }
+
+    /// An object or another value, as it is.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.config.get(key)
     }
 
     /// A list of texts.

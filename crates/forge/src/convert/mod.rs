@@ -11,9 +11,11 @@ mod general;
 mod job;
 mod keys;
 mod plan;
+mod pooling;
 mod rows;
 mod safetensors;
 mod slabs;
+mod value_heads;
 mod vocab;
 
 use std::ops::ControlFlow;
@@ -86,7 +88,7 @@ impl Conversion {
         let Some(config) = Folder::config(path)? else {
             return Err(ConvertError::NoFile(path.join("config.json")));
         };
-        let family = families::find(&class(&config)?)?;
+        let family = families::find(&class(&config)?, &config)?;
         let folder = Folder::open(path)?;
         let ty = options.ty.unwrap_or_else(|| guess(&folder));
         let meta = MetaBuilder::new().set("general.architecture", family.arch);
@@ -94,6 +96,7 @@ impl Conversion {
         if let Some(method) = keys.quant_method().filter(|method| !QUANTIZED.contains(method)) {
             return Err(keys.bad("quant_method", method, &QUANTIZED.join(", ")));
         }
+        keys.look(&folder)?;
         let rows = keys.count("vocab_size")?;
         let vocab = Vocab::read(&folder, family, rows, options.pre.as_deref())?;
         let computed = (family.computed)(&mut keys)?;

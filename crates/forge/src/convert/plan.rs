@@ -31,10 +31,19 @@ pub struct Planned {
 /// Where a tensor's numbers come from.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
-    /// Rows of sources, one after another, with something added to each number.
-    Slabs { slabs: Vec<Slab>, plus: f32 },
+    /// Rows of sources, one after another, and what is done to each number.
+    Slabs { slabs: Vec<Slab>, change: Change },
     /// Numbers that were computed.
     Floats(Vec<f32>),
+}
+
+/// What is done to each number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Nothing,
+    PlusOne,
+    /// Minus its exponential.
+    Decay,
 }
 
 /// What was left out on purpose.
@@ -53,8 +62,10 @@ pub(super) struct Planner<'a> {
     pub(super) keys: &'a Keys,
     /// The type of matrices.
     ty: GgmlType,
+    /// Layers without those that predict further tokens, and with them.
+    trunk: u64,
     layers: u64,
-    experts: u64,
+    pub(super) experts: u64,
     pub(super) heads: u64,
     pub(super) heads_kv: u64,
     tied: bool,
@@ -110,12 +121,14 @@ impl<'a> Planner<'a> {
         if let Some(found) = experts.filter(|experts| *experts > MAX_EXPERTS) {
             return Err(keys.bad("num_experts", &found.to_string(), "at most 65536"));
         }
+        let trunk = u64::from(keys.need_count("num_hidden_layers")?);
         Ok(Planner {
             family,
             folder,
             keys,
             ty,
-            layers: keys.need_count("num_hidden_layers")?.into(),
+            trunk,
+            layers: trunk + u64::from(keys.predicted),
             experts: experts.unwrap_or(0).into(),
             heads: heads.into(),
             heads_kv: keys.count("num_key_value_heads")?.unwrap_or(heads).into(),
@@ -157,7 +170,7 @@ impl<'a> Planner<'a> {
 
     /// Takes a tensor of the checkpoint; false if nothing is known of it.
     fn take(&mut self, place: Place, tensor: &Tensor) -> Result<bool, ConvertError> {
-        let name = tensor.name.replace("language_model.", "");
+        let name = (self.family.rename)(tensor.name.replace("language_model.", ""), self.trunk);
         if families::of_other_part(&name) {
             self.skipped.other_parts += 1;
             return Ok(true);
@@ -191,6 +204,7 @@ impl<'a> Planner<'a> {
     /// The rules for a name: those of the first list that has one.
     fn find<'t>(&self, name: &str, place: Place, tensor: &'t Tensor) -> Vec<Match<'t>> {
         let lists = self.family.parts.iter().copied().flatten().copied();
+        let lists = lists.chain([self.family.joint]);
         let matches = |list: &'static [Rule]| -> Vec<Match<'t>> {
             let of = |rule: &'static Rule| {
                 let (suffix, stem) = suffix(rule, name)?;
@@ -208,8 +222,12 @@ impl<'a> Planner<'a> {
         if m.rule.how == How::Stack {
             return self.stack(m, slabs, dims);
         }
-        let plus = if m.rule.how == How::PlusOne { 1.0 } else { 0.0 };
-        let planned = self.planned(m.name(m.rule), slabs, dims, plus);
+        let change = match m.rule.how {
+            How::PlusOne => Change::PlusOne,
+            How::Decay | How::ColumnDecay | How::TiledDecay => Change::Decay,
+            _ => Change::Nothing,
+        };
+        let planned = self.planned(m.name(m.rule), slabs, dims, change);
         match planned.ty {
             GgmlType::MXFP4 => self.first.push(planned),
             _ => self.rest.push(planned),
@@ -247,13 +265,13 @@ impl<'a> Planner<'a> {
             let shape = slabs.first().map_or((0, 0), Slab::shape);
             let mut dims = dims.clone();
             dims.splice(.., [shape.1, shape.0, self.experts]);
-            self.rest.push(self.planned(m.name(rule), slabs, dims, 0.0));
+            self.rest.push(self.planned(m.name(rule), slabs, dims, Change::Nothing));
         }
         Ok(())
     }
 
     /// A tensor with the type that its name and shape give it.
-    fn planned(&self, name: String, slabs: Vec<Slab>, dims: Vec<u64>, plus: f32) -> Planned {
+    fn planned(&self, name: String, slabs: Vec<Slab>, dims: Vec<u64>, change: Change) -> Planned {
         let row = dims.first().copied().unwrap_or(1);
         let ty = match slabs.first().map(|slab| slab.scales) {
             Some(Scales::Mx { .. }) => GgmlType::MXFP4,
@@ -261,7 +279,7 @@ impl<'a> Planner<'a> {
             _ if !row.is_multiple_of(self.ty.block_len() as u64) => GgmlType::F16,
             _ => self.ty,
         };
-        Planned { name, ty, dims, source: Source::Slabs { slabs, plus } }
+        Planned { name, ty, dims, source: Source::Slabs { slabs, change } }
     }
 
     /// Nothing that a whole model has is missing.
@@ -274,6 +292,9 @@ impl<'a> Planner<'a> {
                 let lacks = lists.iter().map(|list| self.lacks(list, layer));
                 missing.extend(lacks.min_by_key(Vec::len).unwrap_or_default());
             }
+        }
+        if self.layers > self.trunk {
+            missing.extend(self.lacks(self.family.joint, self.trunk));
         }
         for ((layer, to), waiting) in &self.stacks {
             let lost = (0..self.experts).filter(|expert| !waiting.contains_key(expert));
@@ -324,10 +345,16 @@ impl<'a> Planner<'a> {
 
 /// Tensors that are no matrices of weights, whatever their shape.
 fn stays_float(name: &str) -> bool {
+    const ENDS: &[&str] = &[
+        "_norm.weight",
+        ".ffn_gate_inp.weight",
+        ".ffn_gate_inp_shexp.weight",
+        ".ssm_conv1d.weight",
+        ".shortconv.conv.weight",
+    ];
     !name.ends_with(".weight")
-        || name.ends_with("_norm.weight")
-        || name.ends_with(".ffn_gate_inp.weight")
-        || name.ends_with(".ffn_gate_inp_shexp.weight")
+        || ["position_embd.weight", "token_types.weight"].contains(&name)
+        || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// That a tensor has another shape.
@@ -340,13 +367,14 @@ pub(super) fn shape(tensor: &Tensor, expected: &str) -> ConvertError {
 }
 
 /// The layer in a name.
-fn layer_of(name: &str) -> Option<u64> {
+pub(super) fn layer_of(name: &str) -> Option<u64> {
     name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()
 }
 
 /// A name's ending, if the rule leaves it open, and what stands before it.
 fn suffix<'n>(rule: &Rule, name: &'n str) -> Option<(&'static str, &'n str)> {
-    if rule.to.is_empty() || rule.to.ends_with(".weight") || rule.to.ends_with(".bias") {
+    const WHOLE: &[&str] = &[".weight", ".bias", ".scale", "ssm_a", "ssm_d"];
+    if rule.to.is_empty() || WHOLE.iter().any(|end| rule.to.ends_with(end)) {
         return Some(("", name));
     }
     match name.strip_suffix(".weight") {

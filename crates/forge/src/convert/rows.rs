@@ -50,13 +50,17 @@ pub(super) enum Order {
     Turned,
     /// Every second column becomes a row, from this one on.
     TurnedAlternate { from: u64 },
+    /// In each row, blocks of `head` columns, `per_key` for each of `keys` heads, are put in tiled order.
+    TiledColumns { keys: u64, per_key: u64, head: u64 },
 }
 
 impl Slab {
     /// Rows and row length that it gives.
     pub fn shape(&self) -> (u64, u64) {
         match self.order {
-            Order::Same | Order::Neighbours { .. } => (self.rows, self.cols),
+            Order::Same | Order::Neighbours { .. } | Order::TiledColumns { .. } => {
+                (self.rows, self.cols)
+            }
             Order::Alternate { .. } => (self.rows / 2, self.cols),
             Order::Turned => (self.cols, self.rows),
             Order::TurnedAlternate { .. } => (self.cols / 2, self.rows),
@@ -71,7 +75,10 @@ impl Slab {
                 start + within % 2 * (head / 2) + within / 2
             }
             Order::Alternate { from } => 2 * r + from,
-            Order::Same | Order::Turned | Order::TurnedAlternate { .. } => r,
+            Order::Same
+            | Order::Turned
+            | Order::TurnedAlternate { .. }
+            | Order::TiledColumns { .. } => r,
         }
     }
 
@@ -86,6 +93,13 @@ impl Slab {
         let (step, start) = match self.order {
             Order::Turned => (1, 0),
             Order::TurnedAlternate { from } => (2, from),
+            Order::TiledColumns { keys, per_key, head } => {
+                let start = out.len();
+                self.read(folder, from, to - from, out)?;
+                let lines = out[start..].chunks_mut(self.cols.max(1) as usize);
+                lines.for_each(|line| tile(line, keys as usize, per_key as usize, head as usize));
+                return Ok(());
+            }
             _ => {
                 return self
                     .runs(from, to)
@@ -173,6 +187,15 @@ impl Slab {
     }
 }
 
+/// Puts blocks of `head` numbers in tiled order: the first one of each of `keys` heads, the second one of each, and so on.
+fn tile(line: &mut [f32], keys: usize, per_key: usize, head: usize) {
+    let blocks = line.to_vec();
+    for (i, block) in blocks.chunks(head.max(1)).enumerate() {
+        let at = (i % per_key * keys + i / per_key) * head;
+        line[at..at + block.len()].copy_from_slice(block);
+    }
+}
+
 /// From neighbours in one byte, the first in the low half, to the first and second sixteen of a block in the halves.
 fn halves(pairs: &[u8; 16]) -> [u8; 16] {
     let code = |i: usize| pairs[i / 2] >> (4 * (i % 2)) & 15;
@@ -242,6 +265,13 @@ mod tests {
         assert_eq!(e4m3(0x38), 1.0);
         assert!(e4m3(0x7f).is_nan());
         assert_eq!(e4m3(0x80).to_bits(), (-0.0f32).to_bits());
+    }
+
+    #[test]
+    fn blocks_are_tiled() {
+        let mut line: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        tile(&mut line, 2, 3, 2);
+        assert_eq!(line, [0., 1., 6., 7., 2., 3., 8., 9., 4., 5., 10., 11.]);
     }
 
     #[test]

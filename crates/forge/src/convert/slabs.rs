@@ -2,13 +2,14 @@
 //! dimensions, after checking the shape that it needs. Deliberately absent: names and types.
 
 use super::error::ConvertError;
-use super::families::How;
+use super::families::{How, Tile};
 use super::plan::{Match, Planner, shape};
 use super::rows::{Order, Scales, Slab};
 use super::safetensors::{Dtype, Tensor};
+use super::value_heads::Heads;
 
 /// Slabs, and the dimensions of the tensor that they make, the row length first.
-type Made = Result<(Vec<Slab>, Vec<u64>), ConvertError>;
+pub(super) type Made = Result<(Vec<Slab>, Vec<u64>), ConvertError>;
 
 impl Planner<'_> {
     /// What a rule makes of a tensor.
@@ -38,6 +39,7 @@ impl Planner<'_> {
                 let rows = even(rows)?;
                 Some((half * rows, rows, Order::Same, vec![cols, rows]))
             }),
+            How::HalfRows(half) => part.half(half),
             How::Turned => part.each(|rows, cols| Some((0, rows, Order::Turned, vec![rows, cols]))),
             How::TurnedAlternate(from) => part.each(|rows, cols| {
                 let order = Order::TurnedAlternate { from };
@@ -50,6 +52,18 @@ impl Planner<'_> {
             How::LatentValues => self
                 .latent(&part, |plain, value, rank| (plain, value, Order::Same, vec![rank, value])),
             How::Vocabulary => part.cut(self.vocabulary),
+            How::Positions => part.after(1 + u64::from(self.keys.need_count("pad_token_id")?)),
+            How::Below => part.below(self.experts, |cols, rows| (Order::Same, [cols, rows])),
+            How::BelowTurned => {
+                part.below(self.experts, |cols, rows| (Order::Turned, [rows, cols]))
+            }
+            How::Squeezed => part.squeezed(),
+            How::Column | How::ColumnDecay => part.column(),
+            How::Groups => part.groups(self.keys.need_count("mamba_n_groups")?.into()),
+            How::TiledDecay => Heads::of(self.keys)?.tiled(&part, Tile::Each),
+            How::Tiled(tile) => Heads::of(self.keys)?.tiled(&part, tile),
+            How::DeltaInput => Heads::of(self.keys)?.input(&part),
+            How::DeltaGate => Heads::of(self.keys)?.gate(&part),
             _ => part.cut(None),
         }
     }
@@ -103,17 +117,17 @@ impl Planner<'_> {
 }
 
 /// A tensor to be taken apart.
-struct Part<'m> {
+pub(super) struct Part<'m> {
     m: &'m Match<'m>,
     scales: Scales,
 }
 
 impl Part<'_> {
-    fn tensor(&self) -> &Tensor {
+    pub fn tensor(&self) -> &Tensor {
         self.m.tensor
     }
 
-    fn slab(&self, cols: u64, first: u64, rows: u64, order: Order) -> Slab {
+    pub fn slab(&self, cols: u64, first: u64, rows: u64, order: Order) -> Slab {
         Slab { place: self.m.place, scales: self.scales, cols, first, rows, order }
     }
 
@@ -128,6 +142,70 @@ impl Part<'_> {
         }
         let (cols, rows) = (dims.iter().take(1).product(), dims.iter().skip(1).product());
         Ok((vec![self.slab(cols, 0, rows, Order::Same)], dims))
+    }
+
+    /// The rows of a matrix from this one on.
+    fn after(&self, first: u64) -> Made {
+        match self.tensor().shape[..] {
+            [rows, cols] if rows > first => {
+                let rows = rows - first;
+                Ok((vec![self.slab(cols, first, rows, Order::Same)], vec![cols, rows]))
+            }
+            _ => Err(shape(self.tensor(), &format!("a matrix of more than {first} rows"))),
+        }
+    }
+
+    /// So many matrices, one below the other: `of` gives their order and dimensions from columns and rows.
+    fn below(&self, count: u64, of: impl Fn(u64, u64) -> (Order, [u64; 2])) -> Made {
+        match self.tensor().shape[..] {
+            [rows, cols] if count > 0 && rows.is_multiple_of(count) => {
+                let rows = rows / count;
+                let (order, [a, b]) = of(cols, rows);
+                let slabs = (0..count).map(|i| self.slab(cols, i * rows, rows, order));
+                Ok((slabs.collect(), vec![a, b, count]))
+            }
+            _ => Err(shape(self.tensor(), &format!("{count} matrices of as many rows"))),
+        }
+    }
+
+    /// All of it, without dimensions of one.
+    fn squeezed(&self) -> Made {
+        let (slabs, mut dims) = self.cut(None)?;
+        dims.retain(|n| *n != 1);
+        if dims.is_empty() {
+            return Err(shape(self.tensor(), "more than one number"));
+        }
+        Ok((slabs, dims))
+    }
+
+    /// The numbers of a row, each a row of its own.
+    fn column(&self) -> Made {
+        match self.tensor().shape[..] {
+            [n] => Ok((vec![self.slab(1, 0, n, Order::Same)], vec![1, n])),
+            _ => Err(shape(self.tensor(), "a row")),
+        }
+    }
+
+    /// The numbers of a row in so many rows.
+    fn groups(&self, groups: u64) -> Made {
+        match self.tensor().shape[..] {
+            [n] if groups > 0 && n.is_multiple_of(groups) => {
+                let cols = n / groups;
+                Ok((vec![self.slab(cols, 0, groups, Order::Same)], vec![cols, groups]))
+            }
+            _ => Err(shape(self.tensor(), &format!("a row of {groups} groups"))),
+        }
+    }
+
+    /// The first or second half of the rows of a matrix.
+    fn half(&self, half: u64) -> Made {
+        match self.tensor().shape[..] {
+            [rows, cols] if rows.is_multiple_of(2) => {
+                let rows = rows / 2;
+                Ok((vec![self.slab(cols, half * rows, rows, Order::Same)], vec![cols, rows]))
+            }
+            _ => Err(shape(self.tensor(), "a matrix with an even number of rows")),
+        }
     }
 
     /// A matrix of its own.

@@ -82,15 +82,27 @@ fn file(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
+/// Copies files and the folders beside them.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => {
+                fs::create_dir(&to).unwrap();
+                copy(&from, &to);
+            }
+            false => drop(fs::copy(from, to).unwrap()),
+        }
+    }
+}
+
 /// A family's folder, with its tensors changed by `change`.
 pub fn folder(family: &str, change: impl Fn(&mut Vec<Line>)) -> (TempDir, PathBuf) {
     let temp = tempfile::tempdir().unwrap();
     // The folder's name becomes the model's.
     let folder = temp.path().join(family);
     fs::create_dir(&folder).unwrap();
-    for entry in fs::read_dir(stored().join(family)).unwrap().flatten() {
-        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
-    }
+    copy(&stored().join(family), &folder);
     let mut lines = lines(family);
     change(&mut lines);
     let mut files: Vec<&String> = lines.iter().map(|line| &line.file).collect();

@@ -1,6 +1,6 @@
 //! DeepSeek V2, V3 and R1: latent attention in absorbed form, experts with shared ones. Multi-token-prediction layers are left out.
 
-use super::{ENDS, EXPERTS, Family, How, Kind, NORMS, Rule, Tokens, maybe, rule, with};
+use super::{BASE, ENDS, EXPERTS, Family, How, Kind, NORMS, Rule, Tokens, maybe, rule, with};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::{Keys, nothing};
 
@@ -22,6 +22,7 @@ pub(super) const DEEPSEEK2: Family = Family {
     tokens: Tokens::Plain,
     pre: &["deepseek-v3", "deepseek-llm"],
     drops_tied_output: true,
+    ..BASE
 };
 
 const QUERY: &[Rule] = &[rule("model.layers.{b}.self_attn.q_proj", "attn_q")];

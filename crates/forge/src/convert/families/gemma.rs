@@ -1,6 +1,6 @@
 //! Gemma 2 and 3: norms stored as the distance from one, tied embeddings.
 
-use super::{ATTENTION, DENSE, Family, How, Kind, Rule, Tokens, maybe, rule, with};
+use super::{ATTENTION, BASE, DENSE, Family, How, Kind, Rule, Tokens, maybe, rule, with};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::{Keys, nothing};
 
@@ -22,6 +22,7 @@ pub(super) const GEMMA2: Family = Family {
     tokens: Tokens::Gemma,
     pre: &[],
     drops_tied_output: true,
+    ..BASE
 };
 
 pub(super) const GEMMA3: Family = Family {

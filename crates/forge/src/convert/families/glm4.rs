@@ -1,6 +1,6 @@
 //! GLM-4 (0414): fused gate and up, norms on both sides, half of each head rotated.
 
-use super::{ATTENTION, ENDS, Family, Kind, Rule, Tokens, rule};
+use super::{ATTENTION, BASE, ENDS, Family, Kind, Rule, Tokens, rule};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::{Keys, nothing};
 
@@ -21,6 +21,7 @@ pub(super) const GLM4: Family = Family {
     tokens: Tokens::Glm,
     pre: &["glm4", "chatglm-bpe"],
     drops_tied_output: false,
+    ..BASE
 };
 
 const NORMS: &[Rule] = &[

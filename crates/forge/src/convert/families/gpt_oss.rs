@@ -1,7 +1,7 @@
 //! gpt-oss: experts in MXFP4 as published (their blocks are moved, never decoded) or in floats as trained further, with
 //! gate and up interleaved in both.
 
-use super::{ATTENTION, ENDS, Family, How, Kind, Rule, Tokens, rule, with};
+use super::{ATTENTION, BASE, ENDS, Family, How, Kind, Rule, Tokens, rule, with};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::{Keys, nothing};
 
@@ -22,6 +22,7 @@ pub(super) const GPT_OSS: Family = Family {
     tokens: Tokens::Plain,
     pre: &["gpt-4o"],
     drops_tied_output: false,
+    ..BASE
 };
 
 const NORMS: &[Rule] = &[

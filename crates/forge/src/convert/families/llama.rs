@@ -1,6 +1,8 @@
 //! Llama, Mistral (all but the newest) and Mixtral: rotary pairs as neighbours, and Llama 3's factors as a tensor.
 
-use super::{Computed, DENSE, ENDS, Family, How, Kind, LLAMA_ATTENTION, NORMS, Rule, Tokens, with};
+use super::{
+    BASE, Computed, DENSE, ENDS, Family, How, Kind, LLAMA_ATTENTION, NORMS, Rule, Tokens, with,
+};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::Keys;
 
@@ -15,6 +17,7 @@ pub(super) const LLAMA: Family = Family {
     tokens: Tokens::Llama,
     pre: &["llama-bpe"],
     drops_tied_output: false,
+    ..BASE
 };
 
 const MIXTRAL: &[Rule] = &[

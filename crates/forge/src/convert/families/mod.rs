@@ -1,23 +1,31 @@
 //! Which tensor of a Hugging Face checkpoint becomes which of GGUF, family by family, as data: patterns of names, a few
 //! ways to rearrange rows, and a function that states the family's metadata. A family is a file beside this one and a
-//! line in [`FAMILIES`]. Deliberately absent: reading, writing, and tokenizers.
+//! line in [`FAMILIES`], or in [`BY_CONFIG`] where the class alone does not tell. Deliberately absent: reading, writing, and tokenizers.
 //!
 //! The meaning of names, orders and keys is that of llama.cpp's `convert_hf_to_gguf.py`.
 
+mod bert;
 mod deepseek2;
 mod gemma;
+mod gemma4;
 mod glm4;
+mod glm4_moe;
 mod gpt_oss;
+mod granite_hybrid;
+mod lfm2;
 mod llama;
 mod mistral3;
+mod nomic_bert;
 mod olmo2;
 mod phi3;
 mod qwen;
+mod qwen35;
 mod qwen_moe;
 mod smollm3;
 
 use super::error::ConvertError;
-use super::keys::Keys;
+use super::folder::{Folder, Object};
+use super::keys::{Keys, nothing};
 
 /// All families.
 const FAMILIES: &[&Family] = &[
@@ -35,7 +43,42 @@ const FAMILIES: &[&Family] = &[
     &mistral3::MISTRAL3,
     &deepseek2::DEEPSEEK2,
     &gpt_oss::GPT_OSS,
+    &qwen35::QWEN3NEXT,
+    &qwen35::QWEN35,
+    &qwen35::QWEN35MOE,
+    &lfm2::LFM2,
+    &lfm2::LFM2MOE,
+    &glm4_moe::GLM4MOE,
+    &gemma4::GEMMA4,
+    &bert::XLM_ROBERTA,
 ];
+
+/// What tells the family of a config.
+type Choice = fn(&Object) -> &'static Family;
+
+/// Classes whose config tells which of several families a model is of.
+const BY_CONFIG: &[(&[&str], Choice)] = &[
+    (granite_hybrid::CLASSES, granite_hybrid::of),
+    (bert::CLASSES, bert::of),
+    (nomic_bert::CLASSES, nomic_bert::of),
+];
+
+/// What most families have. A family states what it has otherwise.
+const BASE: Family = Family {
+    arch: "",
+    classes: &[],
+    defaults: &[],
+    parts: &[],
+    joint: &[],
+    keys: Keys::common,
+    computed: nothing,
+    rename: as_is,
+    predicted: no_layers,
+    tokenizers: &[Kind::Bpe],
+    tokens: Tokens::Plain,
+    pre: &[],
+    drops_tied_output: false,
+};
 
 /// Tensors that are in no checkpoint: names and numbers.
 pub(super) type Computed = Vec<(&'static str, Vec<f32>)>;
@@ -50,10 +93,16 @@ pub(super) struct Family {
     pub defaults: &'static [(&'static str, f64)],
     /// Parts of a model; each is one of several lists of tensors, of which a layer (or the model) has one whole.
     pub parts: &'static [&'static [&'static [Rule]]],
+    /// What joins the first layer that predicts further tokens to the trunk.
+    pub joint: &'static [Rule],
     /// States the metadata of the architecture.
     pub keys: fn(&mut Keys) -> Result<(), ConvertError>,
     /// Tensors that are computed: name and numbers.
     pub computed: fn(&mut Keys) -> Result<Computed, ConvertError>,
+    /// The name by which the table knows a tensor: from that in the checkpoint and the number of layers of the trunk.
+    pub rename: fn(String, u64) -> String,
+    /// Layers beyond the trunk that predict further tokens and are written.
+    pub predicted: fn(&Keys, &Folder) -> Result<u32, ConvertError>,
     /// Kinds of tokenizer, in the order in which they are looked for.
     pub tokenizers: &'static [Kind],
     /// Particulars of the tokenizer.
@@ -73,6 +122,12 @@ pub(super) enum Kind {
     LlamaJson,
     /// `tokenizer.json` of byte-level BPE, or `vocab.json` and `merges.txt`.
     Bpe,
+    /// `tokenizer.json` of BPE over characters, with bytes to fall back on.
+    CharacterBpe,
+    /// `tokenizer.json` of WordPiece, or `vocab.txt`.
+    WordPiece,
+    /// `sentencepiece.bpe.model`, or `tokenizer.json` of Unigram.
+    Unigram,
 }
 
 /// What a family's tokenizer has beside its files.
@@ -86,6 +141,10 @@ pub(super) enum Tokens {
     Gemma,
     /// GLM-4: special tokens by their texts.
     Glm,
+    /// GLM-4.5: likewise, others.
+    GlmMoe,
+    /// BERT: the number of token types.
+    Bert,
     /// Phi-3: the added tokens of all files are taken as they are.
     Phi,
 }
@@ -93,8 +152,8 @@ pub(super) enum Tokens {
 /// One tensor's way.
 #[derive(Debug)]
 pub(super) struct Rule {
-    /// Its name in the checkpoint: `{b}` is the layer, `{x}` the expert. Without `.weight` or `.bias` at the end of `to`,
-    /// it stands for both of them.
+    /// Its name in the checkpoint: `{b}` is the layer, `{x}` the expert. Without an ending such as `.weight` at the end
+    /// of `to`, it stands for weight and bias.
     pub from: &'static str,
     /// Its name in GGUF, for tensors of a layer without `blk.N.`.
     pub to: &'static str,
@@ -119,6 +178,8 @@ pub(super) enum How {
     Stack,
     /// The first or second half of the rows of each matrix.
     Half(u64),
+    /// The first or second half of the rows of a matrix.
+    HalfRows(u64),
     /// Columns become rows in each matrix.
     Turned,
     /// Likewise, and the even or odd ones are taken.
@@ -135,8 +196,46 @@ pub(super) enum How {
     MxAlternate(u64),
     /// Rows beyond the tokenizer's vocabulary are cut off.
     Vocabulary,
+    /// The first rows, for positions that no text has, are cut off.
+    Positions,
+    /// A matrix with all experts, one below the other.
+    Below,
+    /// Likewise, and columns become rows in each.
+    BelowTurned,
+    /// Dimensions of one are left out.
+    Squeezed,
+    /// Numbers become rows of one.
+    Column,
+    /// Numbers become as many rows as a Mamba-2 has groups.
+    Groups,
+    /// Decay of a state: minus the exponential of each number.
+    Decay,
+    /// Likewise, and numbers become rows of one.
+    ColumnDecay,
+    /// Likewise, value heads in tiled order.
+    TiledDecay,
+    /// Value heads of a delta-net, which stand by key heads, are put in tiled order: the first one of each key head, the
+    /// second one of each, and so on.
+    Tiled(Tile),
+    /// Rows of queries, keys and values of a delta-net, which stand by key heads, in three blocks.
+    DeltaInput,
+    /// Rows of its gate from the same tensor.
+    DeltaGate,
     /// Left out; used by another tensor, or not at all.
     Drop,
+}
+
+/// Where a tensor has a delta-net's value heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tile {
+    /// A row or number for each head.
+    Each,
+    /// The rows of each head.
+    Rows,
+    /// Likewise, after those of queries and keys.
+    Tail,
+    /// The columns of each head.
+    Columns,
 }
 
 /// A tensor that every model of the family has.
@@ -238,13 +337,27 @@ const OTHER_PARTS_FIRST: &[&str] = &[
 /// Buffers that some checkpoints carry and nobody reads.
 const BUFFERS: &[&str] = &[".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
 
-/// The family of a class.
-pub(super) fn find(class: &str) -> Result<&'static Family, ConvertError> {
+/// The family of a class and its config.
+pub(super) fn find(class: &str, config: &Object) -> Result<&'static Family, ConvertError> {
+    if let Some((_, of)) = BY_CONFIG.iter().find(|(classes, _)| classes.contains(&class)) {
+        return Ok(of(config));
+    }
     FAMILIES.iter().copied().find(|f| f.classes.contains(&class)).ok_or_else(|| {
-        let known: Vec<&str> = FAMILIES.iter().flat_map(|f| f.classes).copied().collect();
+        let lists = FAMILIES.iter().map(|f| f.classes).chain(BY_CONFIG.iter().map(|(of, _)| *of));
+        let known: Vec<&str> = lists.flatten().copied().collect();
         let found = class.chars().take(64).collect();
         ConvertError::Architecture { found, known: known.join(", ") }
     })
+}
+
+/// For families whose table has the checkpoint's names.
+fn as_is(name: String, _: u64) -> String {
+    name
+}
+
+/// For families without layers that predict further tokens, or that leave them out.
+fn no_layers(_: &Keys, _: &Folder) -> Result<u32, ConvertError> {
+    Ok(0)
 }
 
 /// Whether a tensor belongs to an image or sound tower.

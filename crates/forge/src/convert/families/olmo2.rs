@@ -1,6 +1,6 @@
 //! OLMo 2 and 3: norms after attention and feed-forward instead of before.
 
-use super::{ATTENTION, DENSE, ENDS, Family, HEAD_NORMS, Kind, Rule, Tokens, rule};
+use super::{ATTENTION, BASE, DENSE, ENDS, Family, HEAD_NORMS, Kind, Rule, Tokens, rule};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::{Keys, nothing};
 
@@ -15,6 +15,7 @@ pub(super) const OLMO2: Family = Family {
     tokens: Tokens::Plain,
     pre: &["dbrx"],
     drops_tied_output: false,
+    ..BASE
 };
 
 const NORMS: &[Rule] = &[

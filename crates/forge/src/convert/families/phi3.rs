@@ -1,6 +1,6 @@
 //! Phi-3, 3.5 and 4: fused projections, and factors of LongRoPE as tensors.
 
-use super::{Computed, ENDS, Family, Kind, NORMS, Rule, Tokens, rule};
+use super::{BASE, Computed, ENDS, Family, Kind, NORMS, Rule, Tokens, rule};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::Keys;
 
@@ -21,6 +21,7 @@ pub(super) const PHI3: Family = Family {
     tokens: Tokens::Phi,
     pre: &["dbrx"],
     drops_tied_output: false,
+    ..BASE
 };
 
 const FUSED: &[Rule] = &[

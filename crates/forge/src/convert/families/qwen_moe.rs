@@ -40,15 +40,15 @@ pub(super) const QWEN3MOE: Family = Family {
     ..QWEN3
 };
 
-const ROUTER: &[Rule] = &[rule("model.layers.{b}.mlp.gate", "ffn_gate_inp")];
+pub(super) const ROUTER: &[Rule] = &[rule("model.layers.{b}.mlp.gate", "ffn_gate_inp")];
 
-const STACKED: &[Rule] = &[
+pub(super) const STACKED: &[Rule] = &[
     rule("model.layers.{b}.mlp.experts.down_proj", "ffn_down_exps.weight"),
     with("model.layers.{b}.mlp.experts.gate_up_proj", "ffn_gate_exps.weight", How::Half(0)),
     with("model.layers.{b}.mlp.experts.gate_up_proj", "ffn_up_exps.weight", How::Half(1)),
 ];
 
-const SHARED: &[Rule] = &[
+pub(super) const SHARED: &[Rule] = &[
     rule("model.layers.{b}.mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
     rule("model.layers.{b}.mlp.shared_expert.up_proj", "ffn_up_shexp"),
     rule("model.layers.{b}.mlp.shared_expert.down_proj", "ffn_down_shexp"),

@@ -1,5 +1,6 @@
 //! Byte-level BPE from `tokenizer.json`, or from `vocab.json` and `merges.txt`; and vocabularies that were SentencePiece
-//! once and are now in a `tokenizer.json` with bytes as tokens. Deliberately absent: Unigram and WordPiece.
+//! once and are now in a `tokenizer.json` with bytes as tokens. WordPiece has the same files but for its merges.
+//! Deliberately absent: Unigram, which is another file.
 
 use std::collections::BTreeMap;
 
@@ -105,6 +106,11 @@ impl Bpe {
         out
     }
 
+    /// Tokens of the vocabulary itself.
+    pub fn words(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// The id of an added token.
     pub fn added_id(&self, text: &str) -> Option<u32> {
         self.added.iter().find(|(_, added)| added.text == text).map(|(id, _)| *id)
@@ -125,8 +131,9 @@ pub(super) fn was_sentence_piece(tokenizer: &Object) -> bool {
 fn of_tokenizer(tokenizer: &Object) -> Result<Bpe, ConvertError> {
     let model = tokenizer.get("model").unwrap_or(&Value::Null);
     let kind = model.get("type").and_then(Value::as_str).unwrap_or("BPE");
-    if kind != "BPE" {
-        return Err(ConvertError::Tokenizer(format!("its model is '{kind}', not BPE")));
+    if !["BPE", "WordPiece"].contains(&kind) {
+        let why = format!("its model is '{kind}', neither BPE nor WordPiece");
+        return Err(ConvertError::Tokenizer(why));
     }
     let vocab = model.get("vocab").and_then(Value::as_object);
     let vocab = vocab.ok_or_else(|| ConvertError::Tokenizer("it has no vocabulary".to_owned()))?;
@@ -141,6 +148,10 @@ fn of_tokenizer(tokenizer: &Object) -> Result<Bpe, ConvertError> {
 
 fn of_parts(folder: &Folder) -> Result<Bpe, ConvertError> {
     let missing = || ConvertError::NoFile(folder.path().join("tokenizer.json"));
+    if let Some(words) = folder.text("vocab.txt")? {
+        let tokens = (0..).zip(words.lines().map(str::to_owned)).collect();
+        return Ok(Bpe { tokens, added: BTreeMap::new(), named: Vec::new(), merges: Vec::new() });
+    }
     let vocab = folder.json("vocab.json")?.ok_or_else(missing)?;
     let merges = folder.text("merges.txt")?.ok_or_else(missing)?;
     let lines = merges.lines().enumerate().filter(|(i, line)| *i > 0 || !line.starts_with('#'));
@@ -188,20 +199,22 @@ fn merge(value: &Value) -> Option<String> {
     }
 }
 
-/// The texts that the configs name as special.
-fn named(config: &Object, map: Option<&Object>) -> Vec<String> {
+/// The texts that the configs name as special: values of keys like `eos_token`, and lists or objects of more.
+pub(super) fn named(config: &Object, map: Option<&Object>) -> Vec<String> {
     let text = |value: &Value| {
         let text = value.as_str().or_else(|| value.get("content")?.as_str());
         text.map(str::to_owned)
     };
     let mut out = Vec::new();
     for object in [Some(config), map].into_iter().flatten() {
-        for kind in ["bos", "eos", "unk", "sep", "pad", "cls", "mask"] {
-            out.extend(object.get(&format!("{kind}_token")).and_then(text));
-        }
+        let single = object.iter().filter(|(key, _)| key.ends_with("_token"));
+        out.extend(single.filter_map(|(_, value)| text(value)));
         for key in ["additional_special_tokens", "extra_special_tokens"] {
-            let list = object.get(key).and_then(Value::as_array);
-            out.extend(list.into_iter().flatten().filter_map(text));
+            match object.get(key) {
+                Some(Value::Array(list)) => out.extend(list.iter().filter_map(text)),
+                Some(Value::Object(map)) => out.extend(map.values().filter_map(text)),
+                _ => {}
+            }
         }
     }
     out

@@ -5,6 +5,8 @@ mod bpe;
 mod pre;
 mod special;
 mod spm;
+mod unigram;
+mod words;
 
 use hob_gguf::MetaBuilder;
 use serde_json::Value;
@@ -99,6 +101,9 @@ impl Files<'_> {
                     }
                 }
                 Kind::Bpe => return self.bpe(meta),
+                Kind::CharacterBpe => return self.character_bpe(meta),
+                Kind::WordPiece => return self.word_piece(meta),
+                Kind::Unigram => return self.unigram(meta),
             }
         }
         Err(ConvertError::NoFile(self.folder.path().join("tokenizer.model")))
@@ -123,11 +128,14 @@ impl Files<'_> {
         meta.insert("tokenizer.ggml.token_type", tokens.kinds);
         let mut special = Special::read(self.folder, self.json, None)?;
         special.merges = std::mem::take(&mut bpe.merges);
-        if self.family.tokens == families::Tokens::Glm {
-            for (kind, text) in GLM {
-                if let Some(id) = bpe.added_id(text) {
-                    special.set(kind, id);
-                }
+        let by_text = match self.family.tokens {
+            families::Tokens::Glm => GLM,
+            families::Tokens::GlmMoe => GLM_MOE,
+            _ => &[],
+        };
+        for (kind, text) in by_text {
+            if let Some(id) = bpe.added_id(text) {
+                special.set(kind, id);
             }
         }
         special.states(meta);
@@ -152,20 +160,9 @@ impl Files<'_> {
         meta: &mut MetaBuilder,
     ) -> Result<u64, ConvertError> {
         let size = self.rows.map_or(pieces.len(), |rows| rows as usize);
-        let mut tokens = Tokens {
-            texts: (0..size).map(|i| format!("[PAD{i}]")).collect(),
-            kinds: vec![UNUSED; size],
-            scores: vec![-10_000.0; size],
-        };
+        let mut tokens = Tokens::padding(size);
         for (id, piece) in pieces.into_iter().enumerate() {
-            let kind = match piece.kind {
-                2 => UNKNOWN,
-                3 => CONTROL,
-                5 => UNUSED,
-                6 => BYTE,
-                // A user's own pieces are written as normal ones.
-                _ => NORMAL,
-            };
+            let kind = piece.kind();
             tokens.put(id, piece.text, kind, piece.score);
         }
         self.add_to(&mut tokens)?;
@@ -221,6 +218,17 @@ impl Files<'_> {
                 meta.insert(SPACE, add);
             }
         }
+        if self.family.tokens == families::Tokens::Bert {
+            self.token_types(meta)?;
+        }
+        Ok(())
+    }
+
+    /// States how many kinds of texts a token can belong to.
+    fn token_types(&self, meta: &mut MetaBuilder) -> Result<(), ConvertError> {
+        let config = self.folder.json("config.json")?.unwrap_or_default();
+        let types = config.get("type_vocab_size").and_then(Value::as_u64).unwrap_or(2);
+        meta.insert("tokenizer.ggml.token_type_count", types as u32);
         Ok(())
     }
 
@@ -243,11 +251,34 @@ impl Files<'_> {
 }
 
 impl Tokens {
+    /// So many tokens that are never used.
+    fn padding(size: usize) -> Self {
+        Tokens {
+            texts: (0..size).map(|i| format!("[PAD{i}]")).collect(),
+            kinds: vec![UNUSED; size],
+            scores: vec![-10_000.0; size],
+        }
+    }
+
     /// Replaces a token; one beyond the model's rows is left out.
     fn put(&mut self, id: usize, text: String, kind: i32, score: f32) {
         let places = (self.texts.get_mut(id), self.kinds.get_mut(id), self.scores.get_mut(id));
         if let (Some(t), Some(k), Some(s)) = places {
             (*t, *k, *s) = (text, kind, score);
+        }
+    }
+}
+
+impl Piece {
+    /// The kind as GGUF numbers it.
+    fn kind(&self) -> i32 {
+        match self.kind {
+            2 => UNKNOWN,
+            3 => CONTROL,
+            5 => UNUSED,
+            6 => BYTE,
+            // A user's own pieces are written as normal ones.
+            _ => NORMAL,
         }
     }
 }
@@ -264,6 +295,14 @@ const GLM: &[(&str, &str)] = &[
     ("eot", "<|user|>"),
     ("unk", "<|endoftext|>"),
     ("bos", "<|endoftext|>"),
+];
+
+/// Those of GLM-4.5.
+const GLM_MOE: &[(&str, &str)] = &[
+    ("bos", "[gMASK]"),
+    ("eot", "<|user|>"),
+    ("unk", "<|endoftext|>"),
+    ("eom", "<|observation|>"),
 ];
 
 /// Whether a text looks like that of a control token, which some files do not mark.

@@ -24,8 +24,8 @@ const GPT2: &str = "gpt-2";
 /// A pre-tokenizer's stages, whether words go before merges (none: either), and its names in GGUF, the commonest first.
 /// A stage that ends in `…` is the beginning of one.
 const KNOWN: &[(&[&str], Option<bool>, &[&str])] = &[
-    (&[LLAMA3], Some(true), &["llama-bpe", "glm4", "smaug-bpe", "chatglm-bpe"]),
-    (&[LLAMA3], Some(false), &["dbrx", "smaug-bpe", "chatglm-bpe"]),
+    (&[LLAMA3], Some(true), &["llama-bpe", "glm4", "smaug-bpe", "chatglm-bpe", "lfm2"]),
+    (&[LLAMA3], Some(false), &["dbrx", "smaug-bpe", "chatglm-bpe", "lfm2"]),
     (&[QWEN2], None, &["qwen2", "deepseek-r1-qwen"]),
     (&[QWEN35], None, &["qwen35"]),
     (&[TEKKEN], None, &["tekken"]),

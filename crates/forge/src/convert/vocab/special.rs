@@ -283,7 +283,7 @@ impl<'c> Names<'c> {
 }
 
 /// A token's text, given as such or in an object.
-fn content(value: &Value) -> Option<&str> {
+pub(super) fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 

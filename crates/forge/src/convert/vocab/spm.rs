@@ -1,7 +1,9 @@
-//! A SentencePiece model: pieces with scores and kinds, from the protobuf that holds it. Only the fields needed are read;
-//! lengths are a stranger's and bounded by the file. Deliberately absent: its normalizer and trainer.
+//! A SentencePiece model: pieces with scores and kinds, and the normalizer, from the protobuf that holds them. Only the
+//! fields needed are read; lengths are a stranger's and bounded by the file. Deliberately absent: how it was trained.
 //!
-//! Format: `sentencepiece_model.proto`: field 1 of the model is a piece, whose fields are text (1), score (2), kind (3).
+//! Format: `sentencepiece_model.proto`: field 1 of the model is a piece, whose fields are text (1), score (2), kind (3);
+//! field 3 is the normalizer, whose fields are a table of characters (2), whether a space is put before a text (3) and
+//! whether repeated spaces are taken out (4).
 
 /// A piece of the vocabulary.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,32 @@ pub(super) fn pieces(bytes: &[u8]) -> Option<Vec<Piece>> {
         }
     }
     (!out.is_empty()).then_some(out)
+}
+
+/// What is done to a text before it is cut.
+#[derive(Debug, PartialEq)]
+pub(super) struct Normalizer {
+    /// A table of what characters become, compiled.
+    pub characters: Vec<u8>,
+    pub adds_space: bool,
+    pub removes_spaces: bool,
+}
+
+/// Reads the normalizer; what the file leaves out is as the format says.
+pub(super) fn normalizer(bytes: &[u8]) -> Option<Normalizer> {
+    let mut out = Normalizer { characters: Vec::new(), adds_space: true, removes_spaces: true };
+    for field in Fields(bytes) {
+        let (3, Wire::Bytes(normalizer)) = field? else { continue };
+        for field in Fields(normalizer) {
+            match field? {
+                (2, Wire::Bytes(table)) => out.characters = table.to_owned(),
+                (3, Wire::Number(flag)) => out.adds_space = flag != 0,
+                (4, Wire::Number(flag)) => out.removes_spaces = flag != 0,
+                _ => {}
+            }
+        }
+    }
+    Some(out)
 }
 
 fn piece(bytes: &[u8]) -> Option<Piece> {
@@ -114,6 +142,15 @@ mod tests {
         let first = Piece { text: "<s".to_owned(), score: 2.0, kind: 3 };
         let second = Piece { text: "a".to_owned(), score: 0.0, kind: 1 };
         assert_eq!(pieces(MODEL), Some(vec![first, second]));
+    }
+
+    #[test]
+    fn the_normalizer_is_read() {
+        let known = Normalizer { characters: vec![7, 8], adds_space: false, removes_spaces: true };
+        assert_eq!(normalizer(&[0x1a, 6, 0x12, 2, 7, 8, 0x18, 0]), Some(known));
+        let silent = Normalizer { characters: Vec::new(), adds_space: true, removes_spaces: true };
+        assert_eq!(normalizer(MODEL), Some(silent));
+        assert_eq!(normalizer(&[0x1a, 9]), None);
     }
 
     #[test]
