@@ -9,6 +9,9 @@ use crate::out::memory_size;
 pub const STEP_ROWS: usize = 512;
 /// Part of the free memory that is left to everything else: one sixteenth.
 const RESERVE: u64 = 16;
+/// Recurrent states that are kept after prefixes, at most; and the part of what the model leaves that they may take.
+const CHECKPOINTS: u64 = 8;
+const CHECKPOINT_PART: u64 = 32;
 
 /// What the choice depends on.
 pub struct Conditions<'a> {
@@ -101,23 +104,50 @@ impl Conditions<'_> {
         self.available - self.available / RESERVE
     }
 
-    /// Tokens per sequence that fit beside weights and buffers, in whole pages.
+    /// Tokens per sequence that fit beside weights and buffers, in whole pages; more than the model has are not looked for.
     fn fitting_tokens(&self) -> usize {
-        let fixed = footprint(self.model, &self.limits(0), self.weights).total();
-        let page = CacheLayout::of(self.model).page_bytes(self.kv).max(1) * self.sequences as u64;
-        (self.budget().saturating_sub(fixed) / page) as usize * PAGE
+        let budget = self.budget();
+        let fits = |pages: usize| {
+            footprint(self.model, &self.limits(pages * PAGE), self.weights).total() <= budget
+        };
+        // The most pages that fit, by halving: windows do not grow for ever, so this is no division.
+        let (mut fit, mut most) = (0, (self.model.context as usize).div_ceil(PAGE));
+        while fit < most {
+            let middle = most - (most - fit) / 2;
+            match fits(middle) {
+                true => fit = middle,
+                false => most = middle - 1,
+            }
+        }
+        fit * PAGE
     }
 
     fn limits(&self, tokens: usize) -> Limits {
+        let limits = self.limits_with(tokens, self.sequences);
+        match CacheLayout::of(self.model).state_bytes() {
+            0 => limits,
+            each => Limits { states: limits.states + self.checkpoints(each), ..limits },
+        }
+    }
+
+    fn limits_with(&self, tokens: usize, states: usize) -> Limits {
         let pages = tokens.div_ceil(PAGE) * self.sequences;
         Limits {
             logits: self.sequences,
             sequences: self.sequences,
-            states: self.sequences,
+            states,
             context: tokens,
             kv: self.kv,
             ..Limits::new(STEP_ROWS, pages)
         }
+    }
+
+    /// States of `each` bytes that may be kept after prefixes.
+    fn checkpoints(&self, each: u64) -> usize {
+        let fixed =
+            footprint(self.model, &self.limits_with(0, self.sequences), self.weights).total();
+        let part = self.budget().saturating_sub(fixed) / CHECKPOINT_PART;
+        (part / each).min(CHECKPOINTS) as usize
     }
 
     fn cache(&self, tokens: usize) -> u64 {
@@ -206,6 +236,41 @@ mod tests {
         let model = model();
         let text = conditions(&model, 3 << 19, None).choose().unwrap_err().to_string();
         assert!(text.contains("1.0 MiB") && text.contains("1.5 MiB"), "{text}");
+    }
+
+    #[test]
+    fn recurrent_states_have_slots_for_prefixes_where_memory_allows() {
+        let gguf = Tiny::new(Family::Qwen35).gguf();
+        let model = hob_model::describe(&gguf).unwrap();
+        let each = CacheLayout::of(&model).state_bytes();
+        let roomy =
+            Conditions { sequences: 2, ..conditions(&model, ROOMY, None) }.choose().unwrap();
+        assert_eq!((roomy.limits.sequences, roomy.limits.states), (2, 10));
+        let less = Limits { states: 2, ..roomy.limits };
+        assert_eq!(roomy.cache - footprint(&model, &less, 0).kv, 8 * each);
+        // Three states in the part that they may take.
+        let available = needed(&model, 0) + 3 * each * CHECKPOINT_PART * 16 / 15 + 64;
+        let tight = conditions(&model, available, None).choose().unwrap();
+        assert_eq!(tight.limits.states, 4);
+        // Other models have none.
+        let model = self::model();
+        assert_eq!(conditions(&model, ROOMY, None).choose().unwrap().limits.states, 1);
+    }
+
+    #[test]
+    fn windows_leave_room_for_a_longer_context() {
+        let model =
+            hob_model::describe(&Tiny { context: 1 << 20, ..Tiny::new(Family::Gemma3) }.gguf());
+        let model = model.unwrap();
+        let limits = Limits { context: 640 * PAGE, ..Limits::new(STEP_ROWS, 640) };
+        let total = footprint(&model, &limits, 1 << 20).total();
+        let available = (total..).find(|a| a - a / RESERVE >= total).unwrap();
+        assert_eq!(conditions(&model, available, None).choose().unwrap().tokens, 640 * PAGE);
+        // As if windows kept everything, it would be less than a fourth of that.
+        let page = CacheLayout::of(&model).page_bytes(KvType::F16);
+        assert!(
+            160 * page > total - footprint(&model, &Limits::new(STEP_ROWS, 0), 1 << 20).total()
+        );
     }
 
     #[test]

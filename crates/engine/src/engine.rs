@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use hob_model::PAGE;
+use hob_model::{Head, PAGE, Pooling};
 use hob_text::Tokenizer;
 
+use crate::embed::{Embed, EmbedJob, Embedding, Reply};
+use crate::pages::{Pages, Room};
 use crate::request::{Cancel, Listener, MAX_STOP_BYTES, MAX_STOPS, Request, Sink, Stream};
 use crate::schedule::Budget;
-use crate::sequence::Job;
+use crate::sequence::{Job, Work};
 use crate::worker::Worker;
 use crate::{EngineError, Runner};
 
@@ -38,10 +40,12 @@ pub struct Status {
     pub running: usize,
     /// Requests waiting.
     pub waiting: usize,
-    /// KV pages that a new sequence could have.
+    /// KV pages that new sequences could have, over all groups of layers.
     pub available_pages: usize,
-    /// KV pages that hold prefixes for reuse.
+    /// KV pages that hold prefixes for reuse, likewise.
     pub cached_pages: usize,
+    /// Recurrent states that are kept after prefixes.
+    pub checkpoints: usize,
     /// False once the device was lost: nothing will be answered any more.
     pub alive: bool,
 }
@@ -54,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) running: AtomicUsize,
     pub(crate) available: AtomicUsize,
     pub(crate) cached: AtomicUsize,
+    pub(crate) checkpoints: AtomicUsize,
     lost: AtomicBool,
 }
 
@@ -69,12 +74,16 @@ impl Shared {
 pub struct Engine(Arc<Handle>);
 
 struct Handle {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<Work>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
     config: EngineConfig,
     vocab: usize,
     eog: Vec<u32>,
+    /// How an encoder makes its vectors.
+    pooling: Option<Pooling>,
+    /// Tokens of the longest text to be embedded.
+    longest: usize,
     ids: AtomicU64,
     entropy: RandomState,
 }
@@ -92,13 +101,20 @@ impl Engine {
         check(&runner, &config)?;
         let (jobs, inbox) = channel();
         let shared = Arc::new(Shared::default());
-        shared.available.store(runner.limits().pages, Ordering::Relaxed);
+        let room = Room::of(runner.layout(), runner.limits(), config.sequences, true);
+        let available = Pages::new(&room).available().iter().sum();
+        shared.available.store(available, Ordering::Relaxed);
         let budget = Budget {
             rows: runner.limits().rows,
             mixed_rows: config.mixed_rows.min(runner.limits().rows),
             sequences: config.sequences,
         };
         let (vocab, eog) = (runner.model().vocab as usize, tokenizer.eog_tokens().to_vec());
+        let pooling = match runner.model().head {
+            Head::Pool(pooling) => Some(pooling),
+            Head::Logits(_) => None,
+        };
+        let longest = config.context.min(runner.model().context as usize).min(budget.rows);
         let seen = shared.clone();
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
@@ -110,6 +126,8 @@ impl Engine {
             config,
             vocab,
             eog,
+            pooling,
+            longest,
             ids: AtomicU64::new(0),
             entropy: RandomState::new(),
         })))
@@ -131,17 +149,34 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`].
     pub fn submit_to(&self, request: Request, sink: Sink) -> Result<Cancel, EngineError> {
-        let handle = &self.0;
-        let job = handle.job(request, sink)?;
+        let job = self.0.job(request, sink)?;
         let cancel = job.listener.cancel();
+        self.queue(Work::Answer(Box::new(job)))?;
+        Ok(cancel)
+    }
+
+    /// Queues texts to be turned into vectors.
+    ///
+    /// # Errors
+    /// When a text is empty or too long to be computed whole in one step, too many requests wait, or the engine has
+    /// stopped.
+    pub fn embed(&self, request: Embed) -> Result<Embedding, EngineError> {
+        let (reply, vectors) = channel();
+        let job = self.0.embed_job(request, reply)?;
+        let cancel = job.cancel.clone();
+        self.queue(Work::Embed(job))?;
+        Ok(Embedding { vectors, cancel })
+    }
+
+    fn queue(&self, work: Work) -> Result<(), EngineError> {
+        let handle = &self.0;
         let stopped = || EngineError::Stopped("its device was lost".to_owned());
         let jobs = handle.jobs.as_ref().filter(|_| self.status().alive).ok_or_else(stopped)?;
         if handle.shared.waiting.fetch_add(1, Ordering::Relaxed) >= handle.config.queue {
             handle.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(EngineError::Busy { limit: handle.config.queue });
         }
-        jobs.send(job).map_err(|_| stopped())?;
-        Ok(cancel)
+        jobs.send(work).map_err(|_| stopped())
     }
 
     /// What it is doing now.
@@ -153,6 +188,7 @@ impl Engine {
             waiting: load(&shared.waiting),
             available_pages: load(&shared.available),
             cached_pages: load(&shared.cached),
+            checkpoints: load(&shared.checkpoints),
             alive: !shared.lost.load(Ordering::Relaxed),
         }
     }
@@ -165,16 +201,18 @@ impl Engine {
 
 fn check(runner: &Runner, config: &EngineConfig) -> Result<(), EngineError> {
     let room = runner.limits().pages * PAGE;
+    let recurrent = !runner.layout().states.is_empty();
+    let states = if recurrent { runner.limits().states } else { usize::MAX };
     for (what, found, least, most) in [
         ("context", config.context, 2, room),
-        ("sequences", config.sequences, 1, usize::MAX),
+        ("sequences", config.sequences, 1, states),
         ("queue", config.queue, 1, usize::MAX),
         ("mixed_rows", config.mixed_rows, 1, usize::MAX),
     ] {
         if !(least..=most).contains(&found) {
             let expected = match most {
                 usize::MAX => format!("at least {least}"),
-                most => format!("from {least} to {most}, the tokens that the KV pages hold"),
+                most => format!("from {least} to {most}, for which there is memory"),
             };
             return Err(EngineError::Range { what, found, expected });
         }
@@ -186,20 +224,16 @@ impl Handle {
     /// Checks a request and settles what it left open.
     fn job(&self, mut request: Request, sink: Sink) -> Result<Job, EngineError> {
         let (tokens, context) = (request.prompt.len(), self.config.context);
+        if self.pooling.is_some() {
+            return Err(EngineError::Encoder);
+        }
         if tokens == 0 {
             return Err(EngineError::EmptyPrompt);
         }
         if tokens >= context {
             return Err(EngineError::PromptTooLong { tokens, context });
         }
-        if let Some(&token) = request.prompt.iter().find(|&&t| t as usize >= self.vocab) {
-            let expected = format!("below {}, the size of the vocabulary", self.vocab);
-            return Err(EngineError::Range {
-                what: "a prompt token",
-                found: token as usize,
-                expected,
-            });
-        }
+        self.check_tokens(&request.prompt)?;
         request.sample.validate(self.vocab)?;
         check_stops(&request.stop)?;
         if request.ignore_eos {
@@ -217,6 +251,37 @@ impl Handle {
             listener: Listener::new(sink),
             submitted: Instant::now(),
         })
+    }
+
+    /// Checks texts and settles how they become vectors.
+    fn embed_job(&self, request: Embed, reply: Reply) -> Result<EmbedJob, EngineError> {
+        for (text, tokens) in request.texts.iter().enumerate() {
+            match tokens.len() {
+                0 => return Err(EngineError::EmptyText { text }),
+                tokens if tokens > self.longest => {
+                    return Err(EngineError::TextTooLong { text, tokens, most: self.longest });
+                }
+                _ => self.check_tokens(tokens)?,
+            }
+        }
+        Ok(EmbedJob {
+            texts: request.texts,
+            pooling: request.pooling.or(self.pooling).unwrap_or(Pooling::Last),
+            normalize: request.normalize,
+            vectors: Vec::new(),
+            reply,
+            cancel: Cancel::default(),
+        })
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), EngineError> {
+        match tokens.iter().find(|&&t| t as usize >= self.vocab) {
+            None => Ok(()),
+            Some(&token) => {
+                let expected = format!("below {}, the size of the vocabulary", self.vocab);
+                Err(EngineError::Range { what: "a token", found: token as usize, expected })
+            }
+        }
     }
 }
 

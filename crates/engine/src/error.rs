@@ -44,6 +44,31 @@ pub enum EngineError {
         /// Tokens of the context.
         context: usize,
     },
+    /// Text was asked of a model that only gives vectors.
+    #[error("the model is an encoder: it gives embeddings, but neither text nor logits")]
+    Encoder,
+    /// Part of a text, on a model that sees all of it at once.
+    #[error("the model reads texts whole, but a span starts at position {start}")]
+    Part {
+        /// Position of the span's first token.
+        start: usize,
+    },
+    /// A text to be embedded that has no tokens.
+    #[error("text {text} is empty")]
+    EmptyText {
+        /// Its index.
+        text: usize,
+    },
+    /// A text to be embedded that is too long for one step.
+    #[error("text {text} has {tokens} tokens, but at most {most} can be embedded at once")]
+    TextTooLong {
+        /// Its index.
+        text: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The rows of a step, or the tokens of the context.
+        most: usize,
+    },
     /// A sampling option out of its range.
     #[error(transparent)]
     Option(#[from] OptionError),

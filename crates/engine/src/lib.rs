@@ -4,6 +4,7 @@
 //! [`Runner`] steps a loaded model by hand; [`Engine`] serves many requests at once on one thread: [`pages`] says
 //! which KV page belongs to whom, [`schedule`] which rows come next, [`sample`] which token follows.
 
+mod embed;
 mod engine;
 mod error;
 mod fault;
@@ -16,6 +17,7 @@ mod sequence;
 mod stop;
 mod worker;
 
+pub use embed::{Embed, Embedding};
 pub use engine::{Engine, EngineConfig, Status};
 pub use error::EngineError;
 pub use request::{

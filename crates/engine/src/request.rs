@@ -106,6 +106,12 @@ pub enum Failure {
     /// Its logits cannot be sampled.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// A vector that cannot be.
+    #[error("the embedding of text {text} is not finite: the model or its file is broken")]
+    Embedding {
+        /// Index of the text.
+        text: usize,
+    },
     /// The step that it was part of, or its own bookkeeping, failed.
     #[error("the engine failed: {0}")]
     Step(String),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use hob_cpu::CpuOps;
 use hob_gguf::Gguf;
 use hob_model::{
-    Batch, CacheLayout, Limits, Model, NO_PAGE, Ops, Scratch, bind, describe, forward, head, hidden,
+    Batch, CacheLayout, Head, Limits, Mixer, Model, NO_PAGE, Ops, Scratch, Sight, bind, describe,
+    forward, head, hidden,
 };
 
 use crate::EngineError;
@@ -26,6 +27,7 @@ pub struct Runner {
     model: Model,
     layout: CacheLayout,
     limits: Limits,
+    whole: bool,
     backend: Box<dyn Backend>,
     /// Rows whose logits the last step can give.
     outputs: usize,
@@ -65,7 +67,11 @@ impl Runner {
         }
         let scratch = Scratch::new(&model, &limits, &mut ops);
         let (layout, backend) = (CacheLayout::of(&model), Box::new(Device { scratch, ops }));
-        Ok(Runner { model, layout, limits, backend, outputs: 0 })
+        let whole = model.blocks.iter().any(|block| match &block.mixer {
+            Mixer::Gqa(gqa) | Mixer::Gated(gqa) => gqa.attend.sight == Sight::All,
+            _ => false,
+        });
+        Ok(Runner { model, layout, limits, whole, backend, outputs: 0 })
     }
 
     /// The model's description.
@@ -76,6 +82,11 @@ impl Runner {
     /// What its cache consists of.
     pub fn layout(&self) -> &CacheLayout {
         &self.layout
+    }
+
+    /// Whether rows see what comes after them, so that texts must come whole, each in one step.
+    pub fn reads_whole(&self) -> bool {
+        self.whole
     }
 
     /// What the backend was built for.
@@ -98,8 +109,11 @@ impl Runner {
     /// Logits of a range of the last batch's outputs, `vocab` per row; at most `limits().logits` rows.
     ///
     /// # Errors
-    /// When the range exceeds the outputs or the limit, or the device fails.
+    /// When the range exceeds the outputs or the limit, the model is an encoder, or the device fails.
     pub fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], EngineError> {
+        if matches!(self.model.head, Head::Pool(_)) {
+            return Err(EngineError::Encoder);
+        }
         let count = rows.len();
         within("the last output", rows.end, self.outputs)?;
         within("rows of logits", count, self.limits.logits)?;
@@ -137,7 +151,16 @@ impl Runner {
         };
         within("rows of a step", batch.rows(), self.limits.rows)?;
         within("a token, plus one,", largest(batch.tokens()), self.model.vocab as usize)?;
+        let groups = self.layout.groups.len();
         for span in batch.spans() {
+            if span.start > 0 && self.whole {
+                return Err(EngineError::Part { start: span.start as usize });
+            }
+            if span.tables != 1 && span.tables != groups.max(1) {
+                let expected = format!("1, or one for each of {groups} groups of layers");
+                let what = "the number of page tables";
+                return Err(EngineError::Range { what, found: span.tables, expected });
+            }
             within("a state slot, plus one,", span.state as usize + 1, self.limits.states)?;
             for (number, group) in self.layout.groups.iter().enumerate() {
                 let pages = largest(batch.pages(span, number));

@@ -11,12 +11,21 @@ pub struct Running {
     pub computed: usize,
     /// Tokens known; more than `computed`. One more means decoding, several prefill.
     pub known: usize,
+    /// Position beyond `computed` that no step may run over, as something is to be done there; `usize::MAX` for none.
+    pub stop_at: usize,
     /// Step at which it last had rows (or was admitted).
     pub served: u64,
 }
 
+impl Running {
+    /// Rows that it could have in a step.
+    fn wants(&self) -> usize {
+        self.known.min(self.stop_at) - self.computed
+    }
+}
+
 /// A request in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// Caller's name for it.
     pub id: u64,
@@ -24,8 +33,10 @@ pub struct Waiting {
     pub cached: usize,
     /// Tokens of its prompt.
     pub prompt: usize,
-    /// Pages that it takes out of the available ones, to its greatest length.
-    pub pages: usize,
+    /// Its first [`Running::stop_at`].
+    pub stop_at: usize,
+    /// Pages that it takes out of the available ones in every group of layers, to its greatest length.
+    pub pages: Vec<usize>,
 }
 
 /// Everything that a step depends on.
@@ -35,8 +46,8 @@ pub struct State {
     pub running: Vec<Running>,
     /// In order of arrival.
     pub waiting: Vec<Waiting>,
-    /// Pages that are free or evictable, and not promised.
-    pub available: usize,
+    /// Pages of every group that are free or evictable, and not promised.
+    pub available: Vec<usize>,
     /// Number of this step.
     pub now: u64,
 }
@@ -84,6 +95,7 @@ pub fn schedule(state: &State, budget: &Budget) -> Step {
         id: w.id,
         computed: w.cached,
         known: w.prompt,
+        stop_at: w.stop_at,
         served: state.now,
     });
     let mut order: Vec<Running> = state.running.iter().copied().chain(fresh).collect();
@@ -106,11 +118,14 @@ pub fn schedule(state: &State, budget: &Budget) -> Step {
 
 fn admit(state: &State, budget: &Budget) -> usize {
     let slots = budget.sequences.saturating_sub(state.running.len());
-    let mut left = state.available;
+    let mut left = state.available.clone();
     let fits = |w: &&Waiting| {
-        let fits = w.pages <= left;
-        left -= w.pages.min(left);
-        fits
+        let mut groups = left.iter_mut().zip(&w.pages);
+        groups.all(|(left, &pages)| {
+            let fits = pages <= *left;
+            *left -= pages.min(*left);
+            fits
+        })
     };
     state.waiting.iter().take(slots).take_while(fits).count()
 }
@@ -121,13 +136,13 @@ fn share(order: &[Running], rows: usize) -> Vec<usize> {
     let mut left = rows - order.len();
     let mut hungry: Vec<usize> = (0..order.len()).collect();
     loop {
-        hungry.retain(|&i| order[i].known - order[i].computed > given[i]);
+        hungry.retain(|&i| order[i].wants() > given[i]);
         if hungry.is_empty() || left == 0 {
             return given;
         }
         let part = (left / hungry.len()).max(1);
         for &i in &hungry {
-            let more = part.min(order[i].known - order[i].computed - given[i]).min(left);
+            let more = part.min(order[i].wants() - given[i]).min(left);
             given[i] += more;
             left -= more;
         }
@@ -142,7 +157,7 @@ mod tests {
     use super::*;
 
     fn running(id: u64, computed: usize, known: usize) -> Running {
-        Running { id, computed, known, served: 0 }
+        Running { id, computed, known, stop_at: usize::MAX, served: 0 }
     }
 
     fn rows(step: &Step) -> Vec<(u64, usize, bool)> {
@@ -185,27 +200,59 @@ mod tests {
 
     #[test]
     fn admission_is_in_order_and_within_pages_and_slots() {
-        let waiting = |id, pages| Waiting { id, cached: 64, prompt: 70, pages };
+        let waiting = |id, pages| Waiting {
+            id,
+            cached: 64,
+            prompt: 70,
+            stop_at: usize::MAX,
+            pages: vec![pages, 1],
+        };
         let mut state = State {
             waiting: vec![waiting(1, 4), waiting(2, 7), waiting(3, 1)],
-            available: 10,
+            available: vec![10, 3],
             ..State::default()
         };
         let budget = Budget { rows: 16, mixed_rows: 16, sequences: 8 };
         let step = schedule(&state, &budget);
         assert_eq!((step.admitted, rows(&step)), (1, vec![(1, 6, true)]));
         assert_eq!(step.chunks[0].start, 64);
-        state.available = 12;
+        state.available = vec![12, 3];
         assert_eq!(schedule(&state, &budget).admitted, 3);
+        state.available = vec![12, 2];
+        assert_eq!(schedule(&state, &budget).admitted, 2, "the second group is full");
         assert_eq!(schedule(&state, &Budget { sequences: 2, ..budget }).admitted, 2);
         assert_eq!(schedule(&State::default(), &budget), Step::default());
+    }
+
+    #[test]
+    fn no_step_runs_over_a_stop() {
+        let mut state = State {
+            running: vec![Running { stop_at: 65, ..running(1, 60, 1000) }, running(2, 0, 1000)],
+            ..State::default()
+        };
+        let budget = Budget { rows: 100, mixed_rows: 100, sequences: 8 };
+        assert_eq!(rows(&schedule(&state, &budget)), [(1, 5, false), (2, 95, false)]);
+        // One row before a stop is no decoding.
+        state.running[0].stop_at = 61;
+        let budget = Budget { mixed_rows: 10, ..budget };
+        assert_eq!(rows(&schedule(&state, &budget)), [(1, 1, false), (2, 99, false)]);
+        // A stop at the end of what is known ends the prompt all the same.
+        state.running.truncate(1);
+        state.running[0].stop_at = 1000;
+        assert_eq!(rows(&schedule(&state, &Budget { rows: 2000, ..budget })), [(1, 940, true)]);
     }
 
     /// A sequence of the simulation: the plan's view, and tokens still to decode.
     struct Job {
         r: Running,
+        prompt: usize,
         left: usize,
-        pages: usize,
+        pages: Vec<usize>,
+    }
+
+    /// Pages of each group that are promised.
+    fn taken(jobs: &[Job]) -> [usize; 2] {
+        [0, 1].map(|group| jobs.iter().map(|j| j.pages[group]).sum())
     }
 
     proptest! {
@@ -219,10 +266,17 @@ mod tests {
             let mixed_rows = mixed.min(rows);
             let budget = Budget { rows, mixed_rows, sequences };
             let requests = 1 + rng.below(30) as u64;
+            // Every prompt is to be stopped at one position.
+            let stop = |prompt: usize, computed: usize| match prompt / 2 {
+                stop if computed < stop => stop,
+                _ => usize::MAX,
+            };
+            let (mut stops, mut stopped) = (0, 0);
             let mut queue: Vec<(Waiting, usize)> = (0..requests).map(|id| {
                 let prompt = 1 + rng.below(200);
-                let waiting =
-                    Waiting { id, cached: rng.below(prompt), prompt, pages: 1 + rng.below(total) };
+                let cached = rng.below(prompt);
+                let pages = vec![1 + rng.below(total), 1 + rng.below(total)];
+                let waiting = Waiting { id, cached, prompt, stop_at: stop(prompt, cached), pages };
                 (waiting, 1 + rng.below(30))
             }).collect();
             let work: usize = queue.iter().map(|(w, left)| w.prompt - w.cached + left).sum();
@@ -232,8 +286,8 @@ mod tests {
                 let now = steps as u64;
                 let state = State {
                     running: jobs.iter().map(|j| j.r).collect(),
-                    waiting: queue.iter().map(|q| q.0).collect(),
-                    available: total - jobs.iter().map(|j| j.pages).sum::<usize>(),
+                    waiting: queue.iter().map(|q| q.0.clone()).collect(),
+                    available: taken(&jobs).map(|n| total - n).to_vec(),
                     now,
                 };
                 let step = schedule(&state, &budget);
@@ -241,11 +295,13 @@ mod tests {
                 for (w, left) in queue.drain(..step.admitted) {
                     prop_assert_eq!(w.id, next, "first come, first served");
                     next += 1;
-                    let r = Running { id: w.id, computed: w.cached, known: w.prompt, served: now };
-                    jobs.push(Job { r, left, pages: w.pages });
+                    let Waiting { id, cached: computed, prompt: known, stop_at, pages } = w;
+                    stops += usize::from(stop_at != usize::MAX);
+                    let r = Running { id, computed, known, stop_at, served: now };
+                    jobs.push(Job { r, prompt: known, left, pages });
                 }
                 prop_assert!(jobs.len() <= sequences);
-                prop_assert!(jobs.iter().map(|j| j.pages).sum::<usize>() <= total);
+                prop_assert!(taken(&jobs).iter().all(|&n| n <= total));
                 prop_assert!(step.chunks.iter().map(|c| c.rows).sum::<usize>() <= rows);
                 let mut seen = Vec::new();
                 for c in &step.chunks {
@@ -253,10 +309,12 @@ mod tests {
                     seen.push(c.id);
                     let job = jobs.iter_mut().find(|j| j.r.id == c.id).unwrap();
                     prop_assert_eq!(c.start, job.r.computed);
-                    prop_assert!(c.start + c.rows <= job.r.known);
+                    prop_assert!(c.start + c.rows <= job.r.known.min(job.r.stop_at));
                     prop_assert_eq!(c.last, c.start + c.rows == job.r.known);
                     job.r.computed += c.rows;
                     job.r.served = now;
+                    stopped += usize::from(job.r.computed == job.r.stop_at);
+                    job.r.stop_at = stop(job.prompt, job.r.computed);
                     if c.last {
                         job.r.known += 1;
                         job.left -= 1;
@@ -269,6 +327,7 @@ mod tests {
                 jobs.retain(|j| j.left > 0);
                 prop_assert!(steps <= work, "each step computes at least one row");
             }
+            prop_assert_eq!(stopped, stops);
         }
     }
 }

@@ -5,11 +5,20 @@ use std::time::Instant;
 
 use hob_text::{Detokenizer, Tokenizer};
 
-use crate::pages::Table;
+use crate::embed::EmbedJob;
+use crate::pages::{Pages, Table};
 use crate::request::{Done, Event, Failure, Finish, Listener, Request, Timings};
 use crate::sample::{SampleError, Sampler, Scratch};
 use crate::schedule::Running;
 use crate::stop::Stops;
+
+/// What the engine's thread is asked for.
+pub(crate) enum Work {
+    /// To continue from tokens.
+    Answer(Box<Job>),
+    /// Vectors.
+    Embed(EmbedJob),
+}
 
 /// A request in the queue: checked, and with its greatest length known.
 pub(crate) struct Job {
@@ -103,11 +112,12 @@ impl<'t> Sequence<'t> {
     }
 
     /// The scheduler's view.
-    pub(crate) fn running(&self) -> Running {
+    pub(crate) fn running(&self, pages: &Pages) -> Running {
         Running {
             id: self.id,
             computed: self.computed,
             known: self.tokens.len(),
+            stop_at: pages.stop_at(self.prompt, self.computed),
             served: self.served,
         }
     }

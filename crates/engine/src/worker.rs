@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use hob_model::{Batch, Output};
+use hob_model::{Batch, Output, Place};
 use hob_text::Tokenizer;
 
 use crate::Runner;
+use crate::embed::Embedder;
 use crate::engine::Shared;
 use crate::fault::{contained, tried};
-use crate::pages::Pages;
+use crate::pages::{Pages, Room};
 use crate::request::{Event, Failure, Finish};
 use crate::sample::Scratch;
 use crate::schedule::{Budget, Chunk, State, Step, Waiting, schedule};
-use crate::sequence::{End, Job, Sequence};
+use crate::sequence::{End, Job, Sequence, Work};
 
 /// Failed steps in a row after which the device counts as lost.
 const MAX_FAULTS: u32 = 3;
@@ -25,9 +26,11 @@ pub(crate) struct Worker<'t> {
     runner: Runner,
     tokenizer: &'t Tokenizer,
     budget: Budget,
-    inbox: Receiver<Job>,
+    inbox: Receiver<Work>,
     shared: Arc<Shared>,
+    room: Room,
     pages: Pages,
+    embedder: Embedder,
     waiting: VecDeque<Job>,
     running: Vec<Sequence<'t>>,
     batch: Batch,
@@ -41,11 +44,15 @@ impl<'t> Worker<'t> {
         runner: Runner,
         tokenizer: &'t Tokenizer,
         budget: Budget,
-        inbox: Receiver<Job>,
+        inbox: Receiver<Work>,
         shared: Arc<Shared>,
     ) -> Self {
+        let reuse = !runner.reads_whole();
+        let room = Room::of(runner.layout(), runner.limits(), budget.sequences, reuse);
         Worker {
-            pages: Pages::new(runner.limits().pages),
+            pages: Pages::new(&room),
+            room,
+            embedder: Embedder::new(shared.clone()),
             runner,
             tokenizer,
             budget,
@@ -69,42 +76,63 @@ impl<'t> Worker<'t> {
             self.shared.declare_lost();
         }
         self.fail_running(&Failure::Stopped);
-        let queued = self.inbox.try_iter();
-        for job in self.waiting.drain(..).chain(queued) {
-            job.end(|_| Event::Failed(Failure::Stopped));
+        while let Ok(work) = self.inbox.try_recv() {
+            self.take(work);
         }
+        self.waiting.drain(..).for_each(|job| job.end(|_| Event::Failed(Failure::Stopped)));
+        self.embedder.end(|_| true, |job| job.fail(&Failure::Stopped));
         self.report();
     }
 
     /// Takes what is in the inbox; waits there when there is nothing else to do. False when the engine was dropped.
     fn receive(&mut self) -> bool {
-        if self.running.is_empty() && self.waiting.is_empty() {
+        if self.running.is_empty() && self.waiting.is_empty() && self.embedder.is_empty() {
             match self.inbox.recv() {
-                Ok(job) => self.waiting.push_back(job),
+                Ok(work) => self.take(work),
                 Err(_) => return false,
             }
         }
         loop {
             match self.inbox.try_recv() {
-                Ok(job) => self.waiting.push_back(job),
+                Ok(work) => self.take(work),
                 Err(TryRecvError::Empty) => return !self.shared.closing.load(Ordering::Relaxed),
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
     }
 
-    /// One step: plan, compute, choose, end.
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Answer(job) => self.waiting.push_back(*job),
+            Work::Embed(job) => self.embedder.push(job),
+        }
+    }
+
+    /// One step of texts to be embedded, then one of answers.
     fn turn(&mut self) {
         self.now += 1;
         self.drop_cancelled();
-        let step = schedule(&self.state(), &self.budget);
-        self.admit(&step);
-        match self.compute(&step.chunks).and_then(|()| self.choose(&step.chunks)) {
+        match self.embed().and_then(|open| self.answer(open)) {
             Ok(()) => self.faults = 0,
             Err(fault) => self.recover(fault),
         }
         self.close_ended();
         self.report();
+    }
+
+    /// Embeds what is waiting for it. False when it needs room that running answers hold: then no other may start.
+    fn embed(&mut self) -> Result<bool, String> {
+        let decoding = self.running.iter().any(|s| s.tokens.len() - s.computed == 1);
+        let rows = if decoding { self.budget.mixed_rows } else { self.budget.rows };
+        self.embedder.step(&mut self.runner, &mut self.pages, rows)
+    }
+
+    /// Plans, computes, chooses. `open` admits what is waiting.
+    fn answer(&mut self, open: bool) -> Result<(), String> {
+        let step = schedule(&self.state(open), &self.budget);
+        self.admit(&step)?;
+        self.compute(&step.chunks)?;
+        self.choose(&step.chunks)
     }
 
     fn drop_cancelled(&mut self) {
@@ -120,34 +148,42 @@ impl<'t> Worker<'t> {
     }
 
     /// The scheduler's view. Requests that cannot be admitted in this step whatever happens are left out.
-    fn state(&self) -> State {
+    fn state(&self, open: bool) -> State {
         let slots = self.budget.sequences.saturating_sub(self.running.len());
-        let waiting = self.waiting.iter().take(slots).map(|job| {
+        let waiting = self.waiting.iter().take(if open { slots } else { 0 }).map(|job| {
+            let prompt = job.request.prompt.len();
             let quote = self.pages.quote(&job.request.prompt, job.positions());
             Waiting {
                 id: job.id,
                 cached: quote.cached,
-                prompt: job.request.prompt.len(),
+                prompt,
+                stop_at: self.pages.stop_at(prompt, quote.cached),
                 pages: quote.pages,
             }
         });
         State {
-            running: self.running.iter().map(Sequence::running).collect(),
+            running: self.running.iter().map(|s| s.running(&self.pages)).collect(),
             waiting: waiting.collect(),
             available: self.pages.available(),
             now: self.now,
         }
     }
 
-    fn admit(&mut self, step: &Step) {
+    fn admit(&mut self, step: &Step) -> Result<(), String> {
         for _ in 0..step.admitted {
-            let Some(job) = self.waiting.pop_front() else { return };
+            let Some(job) = self.waiting.pop_front() else { break };
             let Some(table) = self.pages.admit(&job.request.prompt, job.positions()) else {
-                return self.waiting.push_front(job);
+                self.waiting.push_front(job);
+                break;
             };
             self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            let (from, to) = (table.resumes(), table.state());
             self.running.push(Sequence::start(job, table, self.tokenizer, self.now));
+            if let Some(from) = from {
+                tried(|| self.runner.copy_state(from, to))?;
+            }
         }
+        Ok(())
     }
 
     /// Runs the planned rows and notes their progress.
@@ -163,12 +199,14 @@ impl<'t> Worker<'t> {
                     c.id, c.start, sequence.computed
                 ));
             }
-            if !pages.cover(&mut sequence.table, end) {
+            if !pages.cover(&mut sequence.table, c.start..end) {
                 return Err(format!("no page for position {end} of request {}", c.id));
             }
             let output = if c.last { Output::Last } else { Output::None };
             let rows = &sequence.tokens[c.start..end];
-            let pushed = batch.push(rows, c.start as u32, sequence.table.pages(), output);
+            let tables = sequence.table.tables();
+            let place = Place { tables: &tables, state: sequence.table.state() };
+            let pushed = batch.push_at(rows, c.start as u32, &place, output);
             pushed.map_err(|error| error.to_string())?;
         }
         tried(|| runner.step(batch))?;
@@ -177,6 +215,9 @@ impl<'t> Worker<'t> {
             sequence.computed = c.start + c.rows;
             sequence.served = *now;
             pages.publish(&mut sequence.table, &sequence.tokens[..sequence.computed]);
+            if let Some(to) = pages.keep(&sequence.table, sequence.computed) {
+                tried(|| runner.copy_state(sequence.table.state(), to))?;
+            }
         }
         Ok(())
     }
@@ -217,7 +258,7 @@ impl<'t> Worker<'t> {
     fn recover(&mut self, fault: String) {
         self.faults += 1;
         self.fail_running(&Failure::Step(fault));
-        self.pages = Pages::new(self.runner.limits().pages);
+        self.pages = Pages::new(&self.room);
     }
 
     fn fail_running(&mut self, failure: &Failure) {
@@ -229,8 +270,9 @@ impl<'t> Worker<'t> {
     fn report(&self) {
         let store = |to: &std::sync::atomic::AtomicUsize, n| to.store(n, Ordering::Relaxed);
         store(&self.shared.running, self.running.len());
-        store(&self.shared.available, self.pages.available());
+        store(&self.shared.available, self.pages.available().iter().sum());
         store(&self.shared.cached, self.pages.cached());
+        store(&self.shared.checkpoints, self.pages.checkpoints());
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{limits, prompt, runner_of};
 use hob_engine::{EngineError, LoadOptions, Runner};
 use hob_gguf::Gguf;
-use hob_model::{Batch, Limits, Output, PAGE};
+use hob_model::{Batch, Limits, Output, PAGE, Place};
 use hob_testkit::{Family, RefOps, Tiny, kl_divergence, max_error};
 
 /// Logits of every position, prefilled in chunks of `chunk`, beside `others` other sequences.
@@ -25,7 +25,9 @@ fn logits(runner: &mut Runner, tokens: &[u32], chunk: usize, others: usize) -> V
         let mut batch = Batch::new();
         for other in 0..others as u32 {
             let noise = prompt(u64::from(other), tokens.len());
-            batch.push(&noise[start..end], start as u32, &pages(other + 1), Output::Last).unwrap();
+            let pages = pages(other + 1);
+            let place = Place { tables: &[&pages], state: other + 1 };
+            batch.push_at(&noise[start..end], start as u32, &place, Output::Last).unwrap();
         }
         batch.push(&tokens[start..end], start as u32, &pages(0), Output::All).unwrap();
         runner.step(&batch).unwrap();

@@ -13,7 +13,7 @@ use hob_testkit::{Family, RefOps, Rng, Tiny};
 use hob_text::Tokenizer;
 
 pub fn limits(rows: usize, pages: usize) -> Limits {
-    Limits { logits: 4, ..Limits::new(rows, pages) }
+    Limits { logits: 4, states: 8, ..Limits::new(rows, pages) }
 }
 
 pub fn runner_of(
@@ -35,8 +35,18 @@ pub fn engine_of(
     config: EngineConfig,
     probe: impl FnMut(&Batch) + Send + 'static,
 ) -> Engine {
+    engine_with(gguf, limits(rows, pages), config, probe)
+}
+
+/// The same under any limits.
+pub fn engine_with(
+    gguf: &Gguf,
+    limits: Limits,
+    config: EngineConfig,
+    probe: impl FnMut(&Batch) + Send + 'static,
+) -> Engine {
     let tokenizer = Tokenizer::from_gguf(gguf.meta()).unwrap();
-    Engine::start(runner_of(gguf, limits(rows, pages), probe), Arc::new(tokenizer), config).unwrap()
+    Engine::start(runner_of(gguf, limits, probe), Arc::new(tokenizer), config).unwrap()
 }
 
 pub fn gguf() -> Gguf {
