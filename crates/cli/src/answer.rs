@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::builder::RangedU64ValueParser;
 use hob_engine::{
-    Done, Engine, EngineConfig, EngineError, Event, Finish, LoadOptions, Request, Runner,
+    Done, Embed, Engine, EngineConfig, EngineError, Event, Finish, LoadOptions, Request, Runner,
 };
 use hob_machine::Machine;
 use hob_model::{KvType, Model};
@@ -215,6 +215,19 @@ impl Loaded {
                 Some(Event::Failed(failure)) => return Err(failure.into()),
             }
         }
+    }
+
+    /// A vector for each text, and the number of their tokens.
+    ///
+    /// # Errors
+    /// When a text is longer than the context, or the engine fails.
+    pub fn embed(&self, texts: &[String], normalize: bool) -> Result<(Vec<Vec<f32>>, usize)> {
+        let special = EncodeOptions { add_special: true, parse_special: false };
+        let texts: Vec<Vec<Token>> =
+            texts.iter().map(|text| self.tokenizer.encode(text, special)).collect();
+        let count = texts.iter().map(Vec::len).sum();
+        let request = Embed { texts, pooling: None, normalize };
+        Ok((self.engine.embed(request)?.wait()?, count))
     }
 
     /// An error of the engine with what the user can do about it.

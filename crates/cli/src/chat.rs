@@ -82,8 +82,7 @@ impl Chat {
 
     fn answer(&mut self) -> Result<()> {
         let prompt = self.prompt()?;
-        let mut printer =
-            Printer { hide_thinking: self.settings.hide_thinking, ..Printer::default() };
+        let mut printer = Printer::new(self.settings.hide_thinking);
         let sampling = &self.settings.sampling;
         let answer = self.loaded.answer(prompt, sampling, |piece| printer.show(piece))?;
         out::print("\n\n")?;

@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod context;
 mod convert;
+mod embed;
 mod eval;
 mod fit;
 mod folder;
@@ -54,6 +55,7 @@ enum Verb {
     Show(show::Args),
     Rm(rm::Args),
     Tokenize(tokenize::Args),
+    Embed(embed::Args),
     Bench(bench::Args),
     Eval(eval::Args),
     Fit(fit::Args),
@@ -78,6 +80,7 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Show(args) => show::run(args),
         Verb::Rm(args) => rm::run(args),
         Verb::Tokenize(args) => tokenize::run(args),
+        Verb::Embed(args) => embed::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Fit(args) => fit::run(args),

@@ -10,7 +10,7 @@ use crate::out;
 #[derive(Default)]
 pub struct Printer {
     /// Print nothing of the thinking.
-    pub hide_thinking: bool,
+    hide_thinking: bool,
     /// Within the thinking.
     thinking: bool,
     /// Nothing of the text has come yet.
@@ -18,6 +18,11 @@ pub struct Printer {
 }
 
 impl Printer {
+    /// A printer that shows what the model thinks, or not.
+    pub fn new(hide_thinking: bool) -> Self {
+        Printer { hide_thinking, ..Printer::default() }
+    }
+
     /// Prints a piece.
     pub fn show(&mut self, event: &ChatEvent) -> Result<()> {
         match event {

@@ -120,7 +120,7 @@ fn answer_once(loaded: &Loaded, args: &Args, sampling: &Sampling, prompt: &str) 
         let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
         loaded.chat_prompt(&messages, args.think)?
     };
-    let mut printer = Printer { hide_thinking: args.hidethinking, ..Printer::default() };
+    let mut printer = Printer::new(args.hidethinking);
     let answer = loaded
         .answer(prompt, sampling, |piece| if args.json { Ok(()) } else { printer.show(piece) })?;
     if args.json {

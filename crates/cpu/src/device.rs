@@ -228,7 +228,7 @@ fn check_parts(model: &Model) -> Result<(), CpuError> {
     let ragged = |l: &Linear| {
         let rows = model.weight(l.weight).shape.get(1).copied().unwrap_or(1);
         let end = l.first + l.output;
-        l.first % 16 != 0 || (end % 16 != 0 && u64::from(end) != rows)
+        !l.first.is_multiple_of(16) || (!end.is_multiple_of(16) && u64::from(end) != rows)
     };
     match model.linears().into_iter().any(ragged) {
         true => Err(CpuError::Unsupported("fused projections whose parts are not whole 16 rows")),

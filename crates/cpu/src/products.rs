@@ -49,7 +49,7 @@ impl Job<'_> {
     ) {
         let w = &stack(self.held, linear.weight)[nth];
         let first = linear.first as usize;
-        let (src, count, dst) = (rows.src, rows.count, rows.dst.from_column(first));
+        let (src, count, dst) = (rows.src, rows.count, rows.dst.at_column(first));
         let product = Product { w, acts: self.acts, src, count, dst };
         let of_matrix = first + columns.start..first + columns.end;
         // SAFETY: the caller's.

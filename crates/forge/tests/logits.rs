@@ -41,9 +41,17 @@ families! {
     gemma2: "gemma2";
     gemma3: "gemma3";
     gemma3_with_a_vision_tower: "gemma3-vision";
+    gemma4: "gemma4";
+    gemma4_with_experts: "gemma4-moe";
     glm4: "glm4";
+    glm4moe: "glm4moe";
     gpt_oss: "gpt-oss";
     gpt_oss_in_mxfp4: "gpt-oss-mxfp4";
+    granite: "granite";
+    granite_hybrid: "granitehybrid";
+    granite_hybrid_without_experts: "granitehybrid-dense";
+    lfm2: "lfm2";
+    lfm2moe: "lfm2moe";
     llama: "llama";
     llama_with_biases: "llama-spm";
     mistral3: "mistral3";
@@ -55,9 +63,13 @@ families! {
     qwen2: "qwen2";
     qwen2moe: "qwen2moe";
     qwen3: "qwen3";
+    qwen35: "qwen35";
+    qwen35_with_a_vision_tower: "qwen35-vision";
+    qwen35moe: "qwen35moe";
     qwen3_in_fp8: "qwen3-fp8";
     qwen3moe: "qwen3moe";
     qwen3moe_stacked: "qwen3moe-stacked";
+    qwen3next: "qwen3next";
     smollm3: "smollm3";
 }
 

@@ -147,7 +147,7 @@ impl Dst {
         Dst { data, stride }
     }
     /// The same rows, counting columns from `first`.
-    pub fn from_column(self, first: usize) -> Self {
+    pub fn at_column(self, first: usize) -> Self {
         Dst { data: self.data.wrapping_sub(first), stride: self.stride }
     }
     /// Element `col` of row `n`.

@@ -9,7 +9,7 @@ mod gemma;
 mod gemma4;
 mod glm4;
 mod gpt_oss;
-mod granitehybrid;
+mod granite;
 mod lfm2;
 mod llama;
 mod mistral3;
@@ -32,7 +32,9 @@ const TABLE: &[(&str, Describe)] = &[
     ("glm4", glm4::glm4),
     ("glm4moe", glm4::glm4moe),
     ("gpt-oss", gpt_oss::describe),
-    ("granitehybrid", granitehybrid::describe),
+    ("granite", granite::granite),
+    ("granitehybrid", granite::hybrid),
+    ("granitemoe", granite::granitemoe),
     ("lfm2", lfm2::lfm2),
     ("lfm2moe", lfm2::lfm2moe),
     ("llama", llama::describe),

@@ -1,5 +1,5 @@
-//! Granite 4: Mamba-2 layers between a few attention layers, dense or with experts and a shared one, and four factors of
-//! its own (embedding, residual, attention, logits). Layers without key heads are the Mamba ones.
+//! Granite 3 and 4: dense or with experts and a shared one, and four factors of their own (embedding, residual, attention,
+//! logits). The hybrid ones have Mamba-2 layers between a few attention layers: those without key heads.
 
 use super::common::Common;
 use super::experts::Experts;
@@ -7,10 +7,24 @@ use crate::{
     Activation, Conv, Header, Mamba2, Mixer, Model, ModelError, Norm, Role, RopePairs, Tensors,
 };
 
-pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
+pub(super) fn hybrid(h: &Header) -> Result<Model, ModelError> {
+    describe(h, "granitehybrid", Some(Shape::read(h)?))
+}
+
+pub(super) fn granite(h: &Header) -> Result<Model, ModelError> {
+    describe(h, "granite", None)
+}
+
+pub(super) fn granitemoe(h: &Header) -> Result<Model, ModelError> {
+    describe(h, "granitemoe", None)
+}
+
+fn describe(h: &Header, arch: &'static str, shape: Option<Shape>) -> Result<Model, ModelError> {
     let c = Common::read(h)?;
     let experts = Experts::read(h, &c, true)?;
-    let shape = Shape::read(h)?;
+    if shape.is_none() && c.kv_heads.contains(&0) {
+        return Err(h.bad("attention.head_count_kv", 0, "at least 1 in every layer"));
+    }
     let factor = |key: &str| -> Result<Option<f32>, ModelError> {
         Ok(Some(h.f32_or(key, 0.0)?).filter(|&f| f != 0.0))
     };
@@ -20,9 +34,10 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
     let rope = c.rope(h, &mut t, RopePairs::Adjacent)?;
     let mut blocks = Vec::with_capacity(c.layers as usize);
     for i in 0..c.layers {
-        let mixer = |t: &mut Tensors| match c.kv_heads[i as usize] {
-            0 => Mixer::Mamba2(shape.layer(h, &c, t, i)),
-            _ => {
+        let mamba = shape.as_ref().filter(|_| c.kv_heads[i as usize] == 0);
+        let mixer = |t: &mut Tensors| match mamba {
+            Some(shape) => Mixer::Mamba2(shape.layer(h, &c, t, i)),
+            None => {
                 let mut gqa = c.gqa(h, t, i);
                 gqa.rope = rotated.then_some(0);
                 gqa.attend.scale = attention.unwrap_or(gqa.attend.scale);
@@ -36,7 +51,7 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
         block.residual_scale = residual.unwrap_or(1.0);
         blocks.push(block);
     }
-    let mut model = c.model(h, "granitehybrid", t, blocks, vec![rope]);
+    let mut model = c.model(h, arch, t, blocks, vec![rope]);
     model.embed.scale = factor("embedding_scale")?.unwrap_or(1.0);
     Ok(model.with_logits(factor("logit_scale")?.map_or(1.0, |scale| 1.0 / scale), None))
 }
