@@ -2,7 +2,8 @@
 //! limits come in from its caller, and of all tensors it reads only logits.
 //!
 //! [`Runner`] steps a loaded model by hand; [`Engine`] serves many requests at once on one thread: [`pages`] says
-//! which KV page belongs to whom, [`schedule`] which rows come next, [`sample`] which token follows.
+//! which KV page and which state belong to whom, [`schedule`] which rows come next, [`sample`] which token follows;
+//! texts to be embedded run between the steps of answers.
 
 mod embed;
 mod engine;

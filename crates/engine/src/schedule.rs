@@ -250,6 +250,29 @@ mod tests {
         pages: Vec<usize>,
     }
 
+    /// Where a prompt of the simulation is to be stopped: half-way.
+    fn stop(prompt: usize, computed: usize) -> usize {
+        if computed < prompt / 2 { prompt / 2 } else { usize::MAX }
+    }
+
+    impl Job {
+        /// Does as planned. Whether that led to its stop.
+        fn advance(&mut self, c: &Chunk, now: u64) -> bool {
+            assert_eq!(c.start, self.r.computed);
+            assert!(c.rows > 0 && c.start + c.rows <= self.r.known.min(self.r.stop_at));
+            assert_eq!(c.last, c.start + c.rows == self.r.known);
+            self.r.computed += c.rows;
+            self.r.served = now;
+            if c.last {
+                self.r.known += 1;
+                self.left -= 1;
+            }
+            let stopped = self.r.computed == self.r.stop_at;
+            self.r.stop_at = stop(self.prompt, self.r.computed);
+            stopped
+        }
+    }
+
     /// Pages of each group that are promised.
     fn taken(jobs: &[Job]) -> [usize; 2] {
         [0, 1].map(|group| jobs.iter().map(|j| j.pages[group]).sum())
@@ -266,11 +289,6 @@ mod tests {
             let mixed_rows = mixed.min(rows);
             let budget = Budget { rows, mixed_rows, sequences };
             let requests = 1 + rng.below(30) as u64;
-            // Every prompt is to be stopped at one position.
-            let stop = |prompt: usize, computed: usize| match prompt / 2 {
-                stop if computed < stop => stop,
-                _ => usize::MAX,
-            };
             let (mut stops, mut stopped) = (0, 0);
             let mut queue: Vec<(Waiting, usize)> = (0..requests).map(|id| {
                 let prompt = 1 + rng.below(200);
@@ -305,20 +323,10 @@ mod tests {
                 prop_assert!(step.chunks.iter().map(|c| c.rows).sum::<usize>() <= rows);
                 let mut seen = Vec::new();
                 for c in &step.chunks {
-                    prop_assert!(!seen.contains(&c.id) && c.rows > 0);
+                    prop_assert!(!seen.contains(&c.id));
                     seen.push(c.id);
                     let job = jobs.iter_mut().find(|j| j.r.id == c.id).unwrap();
-                    prop_assert_eq!(c.start, job.r.computed);
-                    prop_assert!(c.start + c.rows <= job.r.known.min(job.r.stop_at));
-                    prop_assert_eq!(c.last, c.start + c.rows == job.r.known);
-                    job.r.computed += c.rows;
-                    job.r.served = now;
-                    stopped += usize::from(job.r.computed == job.r.stop_at);
-                    job.r.stop_at = stop(job.prompt, job.r.computed);
-                    if c.last {
-                        job.r.known += 1;
-                        job.left -= 1;
-                    }
+                    stopped += usize::from(job.advance(c, now));
                 }
                 let patience = jobs.len().div_ceil(mixed_rows) as u64 + 1;
                 for job in &jobs {

@@ -5,13 +5,17 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::*;
 use hob_engine::{
-    Done, Engine, EngineConfig, Event, Failure, Logprobs, Request, SampleOptions, Stream,
+    Done, Engine, EngineConfig, Event, Failure, LoadOptions, Logprobs, Request, Runner,
+    SampleOptions, Stream,
 };
 use hob_gguf::Gguf;
 use hob_model::{Batch, CacheKind, CacheLayout, Limits, NO_PAGE, describe};
 use hob_testkit::{Family, Tiny};
+use hob_text::Tokenizer;
 
 /// Three sequences at once, and as many checkpoints.
 const SEQUENCES: usize = 3;
@@ -212,5 +216,33 @@ fn without_slots_for_checkpoints_nothing_is_reused_and_nothing_wrong() {
             let (again, done) = ask_for(&engine, asked(prompt(1, 150), 10, 1));
             assert_eq!((done.cached_tokens, &again), (0, &expected), "{family:?}");
         }
+    }
+}
+
+/// The same engine on the processor.
+fn processor_for(gguf: &Arc<Gguf>, rows: usize, mixed_rows: usize) -> Engine {
+    let options = LoadOptions { threads: 2, limits: limits_for(rows) };
+    let runner = Runner::load(gguf.clone(), &options).unwrap();
+    let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.meta()).unwrap());
+    let config = EngineConfig { sequences: SEQUENCES, mixed_rows, ..config() };
+    Engine::start(runner, tokenizer, config).unwrap()
+}
+
+#[test]
+fn the_processor_keeps_to_tables_and_slots_too() {
+    let kinds = those(|layout| windowed(layout) || recurrent(layout));
+    for (family, gguf) in kinds {
+        let gguf = Arc::new(gguf);
+        let requests = || (0..4).map(|i| asked(prompt(i, 60 + 50 * i as usize), 10, i));
+        let alone: Vec<Told> =
+            requests().map(|r| ask_for(&processor_for(&gguf, 256, 256), r).0).collect();
+        let engine = processor_for(&gguf, 24, 7);
+        // The second time from the cache.
+        for _ in 0..2 {
+            let streams: Vec<Stream> = requests().map(|r| engine.submit(r).unwrap()).collect();
+            let together: Vec<Told> = streams.into_iter().map(|s| told(s).0).collect();
+            assert_eq!(together, alone, "{family:?}");
+        }
+        assert!(ask_for(&engine, asked(prompt(3, 210), 10, 3)).1.cached_tokens > 0, "{family:?}");
     }
 }
