@@ -140,6 +140,9 @@ fn what_is_missing_or_wrong_is_named() {
         let said = error(key, value);
         assert!(said.contains(says), "{key}: {said}");
     }
+    // A table of so many numbers is not made.
+    let said = parse(&with(llama(), "head_dim", json!(u32::MAX))).unwrap_err().to_string();
+    assert_eq!(said, "\"head_dim\" is 4294967295, expected at most 16384");
     let biased = with(qwen2(), "num_hidden_layers", json!(u32::MAX));
     assert!(matches!(parse(&biased), Err(HfError::BadValue { .. })));
 }
@@ -164,6 +167,26 @@ fn enormous_models_have_sizes_or_errors() {
     let model = config.describe().unwrap();
     assert!(model.active_parameters() > 1 << 60);
     assert!(matches!(FileSize::of(&model, &config.meta, 0), Err(SizeError::Overflow)));
+}
+
+/// Settings that change the data flow in ways that a family's description does not have.
+#[test]
+fn what_cannot_be_followed_is_refused() {
+    let moe = json!({"architectures": ["Qwen3MoeForCausalLM"], "hidden_size": 64, "num_attention_heads": 4,
+        "num_hidden_layers": 2, "vocab_size": 32, "intermediate_size": 64, "moe_intermediate_size": 32,
+        "num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 2, "head_dim": 16});
+    assert!(parse(&moe.to_string()).unwrap().describe().is_ok());
+    for (config, key, value) in [
+        (&moe, "mlp_only_layers", json!([0])),
+        (&moe, "decoder_sparse_step", json!(2)),
+        (&moe, "mlp_bias", json!(true)),
+        (&moe, "rope_scaling", json!({"rope_type": "llama3", "factor": 8.0})),
+        (&qwen2(), "hidden_act", json!("relu")),
+        (&llama(), "rope_scaling", json!({"rope_type": "longrope"})),
+    ] {
+        let error = parse(&with(config.clone(), key, value)).unwrap_err();
+        assert!(matches!(error, HfError::BadValue { .. }), "{key}: {error}");
+    }
 }
 
 #[test]

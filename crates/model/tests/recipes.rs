@@ -135,6 +135,9 @@ models! {
     convolutions_and_experts: "lfm2-8b-a1b";
     mamba: "granite-4.0-h-small";
     norms_after: "olmo-2-7b";
+    norms_on_both_sides: "gemma-2-9b";
+    layers_without_positions: "smollm3-3b";
+    experts_everywhere: "qwen3-30b-a3b";
     yarn: "ministral-3-8b";
     encoder: "all-minilm-l6-v2";
     rotary_encoder: "nomic-embed-text-v1.5";

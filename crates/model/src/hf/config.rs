@@ -11,6 +11,9 @@ pub type Object = Map<String, Value>;
 /// Most layers that any model may have.
 pub(super) const MAX_LAYERS: u32 = 1024;
 
+/// Longest head.
+const MAX_HEAD: u32 = 1 << 14;
+
 /// Older names of keys, and those that count before them.
 const OLDER: &[(&str, &str)] = &[
     ("n_layer", "num_hidden_layers"),
@@ -130,12 +133,15 @@ impl Config {
         number(&self.keys, key)
     }
 
-    /// Length of a head.
+    /// Length of a head, by which tables are computed.
     pub fn head_dim(&self) -> Result<u32, HfError> {
-        if let Some(head) = self.count("head_dim")? {
-            return Ok(head);
-        }
-        Ok(self.need_count("hidden_size")? / self.need_count("num_attention_heads")?.max(1))
+        let head = match self.count("head_dim")? {
+            Some(head) => head,
+            None => {
+                self.need_count("hidden_size")? / self.need_count("num_attention_heads")?.max(1)
+            }
+        };
+        bounded("head_dim", head)
     }
 
     /// The kinds of the trunk's layers.
@@ -185,6 +191,14 @@ impl Config {
     /// The rotary base of layers with a window, where it is another.
     pub fn rope_local(&self) -> Option<f64> {
         self.rope_local
+    }
+}
+
+/// A length of a head, if it is one that any model may have.
+pub(super) fn bounded(key: &str, length: u32) -> Result<u32, HfError> {
+    match length {
+        0..=MAX_HEAD => Ok(length),
+        _ => Err(bad(key, &length.to_string(), "at most 16384")),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::config::Config;
+use super::config::{Config, bounded};
 use super::error::{HfError, bad};
 use super::family::Family;
 use super::keys::{Computed, Keys};
@@ -134,10 +134,11 @@ fn of_full_layer(c: &Config, key: &str) -> Result<Option<u32>, HfError> {
 
 /// Length of a head where attention is full.
 fn full_head(c: &Config) -> Result<u32, HfError> {
-    match of_full_layer(c, "head_dim")? {
-        Some(length) => Ok(length),
-        None => Ok(c.count("global_head_dim")?.unwrap_or(512)),
-    }
+    let length = match of_full_layer(c, "head_dim")? {
+        Some(length) => length,
+        None => c.count("global_head_dim")?.unwrap_or(512),
+    };
+    bounded("global_head_dim", length)
 }
 
 /// Key heads where attention is full, if they are others.
