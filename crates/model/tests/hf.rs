@@ -100,7 +100,8 @@ fn positions_are_scaled_as_said() {
     assert_eq!(found(linear), expected(RopeScaling::Linear(2.0)));
     let yarn = json!({"rope_type": "yarn", "factor": 4.0, "beta_fast": 16, "original_max_position_embeddings": 32768});
     let (factor, original, beta_fast, beta_slow, attn_factor) = (4.0, 32768, 16.0, 1.0, 1.0);
-    let scaling = RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attn_factor };
+    let scaling =
+        RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attn_factor, truncate: true };
     assert_eq!(found(yarn), expected(scaling));
     // Newer configs keep the base with the scaling.
     let mut newer = qwen3();
