@@ -51,12 +51,17 @@ fn is_flat(weight: &Weight) -> bool {
     weight.shape.iter().skip(1).all(|&n| n == 1)
 }
 
+fn is_plain(ty: GgmlType) -> bool {
+    [GgmlType::F32, GgmlType::BF16].contains(&ty)
+}
+
 /// Types in the fixtures' short form.
 fn runs(model: &Model, types: &[GgmlType]) -> String {
     let mut by_kind: BTreeMap<String, Vec<GgmlType>> = BTreeMap::new();
     for (weight, &ty) in model.weights.iter().zip(types) {
         match weight.is_quantizable() && !is_flat(weight) {
             true => by_kind.entry(kind(weight)).or_default().push(ty),
+            false if weight.role == Role::PerLayerModelProj => assert!(is_plain(ty)),
             false => assert_eq!(ty, GgmlType::F32, "{}", weight.name),
         }
     }

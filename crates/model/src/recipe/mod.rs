@@ -13,7 +13,7 @@ use hob_quant::GgmlType;
 pub use options::{BadOverride, Override, RecipeOptions};
 pub use size::{FileSize, SizeError, TOKENIZER_BYTES_PER_ENTRY};
 
-use crate::{Model, Weight};
+use crate::{Model, Role, Weight};
 use place::{Facts, Place};
 
 /// A named mix of tensor types.
@@ -121,7 +121,7 @@ impl Recipe {
     }
 
     /// The type of every weight of `model`, indexed by [`crate::WeightId`]. What stays unquantized (norms, biases,
-    /// everything with one dimension, routers) is F32.
+    /// everything with one dimension, routers) is F32, as converters write it; the one large matrix among it is as published.
     pub fn tensor_types(&self, model: &Model, options: &RecipeOptions) -> Vec<GgmlType> {
         let facts = Facts::of(model);
         let places = facts.places(&model.weights);
@@ -136,7 +136,10 @@ impl Recipe {
         facts: &Facts,
         options: &RecipeOptions,
     ) -> GgmlType {
-        let Some(place) = place else { return GgmlType::F32 };
+        let Some(place) = place else {
+            let large = weight.role == Role::PerLayerModelProj && self.base != GgmlType::F32;
+            return if large { GgmlType::BF16 } else { GgmlType::F32 };
+        };
         let row = weight.shape.first().copied().unwrap_or(1);
         let wanted = options.overridden(&weight.name).or(self.outer(place)).unwrap_or_else(|| {
             let rule = self.rules().find(|rule| {
