@@ -126,6 +126,8 @@ family("granitehybrid-dense", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
     MAMBA, mamba_n_groups=2, num_local_experts=0, num_experts_per_tok=0, tie_word_embeddings=True))
 family("granite", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
     MAMBA, layer_types=["attention"] * 2, num_local_experts=0, num_experts_per_tok=0))
+family("granitemoe", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
+    MAMBA, layer_types=["attention"] * 2, num_local_experts=4, num_experts_per_tok=2))
 ENCODER = dict(
     hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=320,
     max_position_embeddings=128, pad_token_id=0)

@@ -95,10 +95,6 @@ def granite(config, tensors):
         ("block_sparse_moe.router.weight", "block_sparse_moe.router.layer.weight"))
 
 
-def gemma4(config, tensors):
-    return config, tensors
-
-
 def gemma4_moe(config, tensors):
     return towers(config, tensors, "Gemma4ForConditionalGeneration", "gemma4")
 
@@ -119,10 +115,6 @@ def sentence_transformer(folder, mode):
         "cls_token", "mean_tokens", "max_tokens", "lasttoken")})
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-
-
-def bert(config, tensors):
-    return config, tensors
 
 
 def reranker(config, tensors):
@@ -173,9 +165,10 @@ def bare(config, tensors):
 
 PUBLISHED = {
     "qwen35": qwen35, "qwen35-vision": qwen35_vision, "qwen35moe": qwen35moe, "qwen3next": prediction,
-    "lfm2moe": lfm2moe, "glm4moe": glm4moe, "granitehybrid": granite, "granitehybrid-dense": granite,
-    "granite": granite, "gemma4": gemma4, "gemma4-moe": gemma4_moe, "gemma4-unified": gemma4_unified, "bert": bert, "bert-reranker": reranker,
-    "nomic-bert": nomic, "nomic-bert-moe": nomic_moe, "qwen3-embedding": bare,
+    "qwen3-embedding": bare, "lfm2moe": lfm2moe, "glm4moe": glm4moe,
+    "gemma4-moe": gemma4_moe, "gemma4-unified": gemma4_unified,
+    "granitehybrid": granite, "granitehybrid-dense": granite, "granite": granite, "granitemoe": granite,
+    "bert-reranker": reranker, "nomic-bert": nomic, "nomic-bert-moe": nomic_moe,
 }
 
 
