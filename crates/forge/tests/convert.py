@@ -134,6 +134,11 @@ family("gemma4", "Gemma4ForCausalLM", None, "gemma")(dict(
 family("gemma4-moe", "Gemma4ForCausalLM", None, "gemma")(dict(
     PER_LAYER, hidden_size_per_layer_input=0, attention_k_eq_v=True, num_global_key_value_heads=1,
     enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=16, final_logit_softcapping=2.0))
+family("gemma4-unified", "Gemma4ForCausalLM", None, "gemma")(dict(
+    PER_LAYER, hidden_size_per_layer_input=0, num_kv_shared_layers=0))
+family("gemma4-assistant", "Gemma4AssistantForCausalLM", None, "gemma")(dict(
+    backbone_hidden_size=64, use_ordered_embeddings=True, num_centroids=16, centroid_intermediate_top_k=2,
+    text_config=dict(PER_LAYER, model_type="gemma4_text", vocab_size_per_layer_input=0, hidden_size_per_layer_input=0)))
 MAMBA = dict(
     SMALL, layer_types=["mamba", "attention"], shared_intermediate_size=32, mamba_n_heads=8, mamba_d_head=16,
     mamba_d_state=16, mamba_n_groups=1, attention_multiplier=0.5, embedding_multiplier=12.0, residual_multiplier=0.22,
@@ -146,6 +151,8 @@ family("granitehybrid-dense", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
 family("granite", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
     MAMBA, layer_types=["attention"] * 2, position_embedding_type="rope", shared_intermediate_size=48,
     num_local_experts=0, num_experts_per_tok=0))
+family("granitemoe", "GraniteMoeHybridForCausalLM", "dbrx")(dict(
+    MAMBA, layer_types=["attention"] * 2, position_embedding_type="rope", num_local_experts=4, num_experts_per_tok=2))
 ENCODER = dict(
     hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=320,
     max_position_embeddings=512, pad_token_id=0)
@@ -458,6 +465,8 @@ def make(root, only):
                 dict(top_k=20, top_p=0.8, temperature=0.7, repetition_penalty=1.05)))
         if name in POOLING:
             sentence_transformer(folder, POOLING[name])
+        if name == "gemma4-unified":
+            (folder / "generation_config.json").write_text(json.dumps(dict(suppress_tokens=[8, 0])))
         if tokenizer == "spm":
             spm(folder, settings["vocab_size"])
         elif tokenizer == "gemma":

@@ -50,7 +50,7 @@ fn every_family_is_converted_byte_for_byte() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     families.sort();
-    assert_eq!(families.len(), 42, "{families:?}");
+    assert_eq!(families.len(), 45, "{families:?}");
     for family in families {
         let expected = fs::read_to_string(stored().join(&family).join("expected.txt")).unwrap();
         let (_temp, folder) = folder(&family, |_| {});

@@ -40,9 +40,10 @@ def prediction(config, tensors):
 
 
 def precise(tensors):
-    """Decays and norms of delta-nets in F32."""
+    """Norms of delta-nets in F32. Not so decays, which are F32 too as published: the exponential of PyTorch is not the
+    correctly rounded one for one F32 number in a hundred."""
     for key in tensors:
-        if key.endswith(("linear_attn.A_log", "linear_attn.norm.weight")):
+        if key.endswith("linear_attn.norm.weight"):
             tensors[key] = ("F32", tensors[key][1])
 
 
@@ -94,12 +95,15 @@ def granite(config, tensors):
         ("block_sparse_moe.router.weight", "block_sparse_moe.router.layer.weight"))
 
 
-def gemma4(config, tensors):
-    return config, tensors
-
-
 def gemma4_moe(config, tensors):
     return towers(config, tensors, "Gemma4ForConditionalGeneration", "gemma4")
+
+
+def gemma4_unified(config, tensors):
+    config = dict(config, model_type="gemma4_unified_text", moe_intermediate_size=None)
+    for key in ("vocab_size_per_layer_input", "hidden_size_per_layer_input", "enable_moe_block"):
+        config.pop(key)
+    return towers(config, tensors, "Gemma4UnifiedForConditionalGeneration", "gemma4_unified")
 
 
 def sentence_transformer(folder, mode):
@@ -111,10 +115,6 @@ def sentence_transformer(folder, mode):
         "cls_token", "mean_tokens", "max_tokens", "lasttoken")})
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-
-
-def bert(config, tensors):
-    return config, tensors
 
 
 def reranker(config, tensors):
@@ -165,9 +165,10 @@ def bare(config, tensors):
 
 PUBLISHED = {
     "qwen35": qwen35, "qwen35-vision": qwen35_vision, "qwen35moe": qwen35moe, "qwen3next": prediction,
-    "lfm2moe": lfm2moe, "glm4moe": glm4moe, "granitehybrid": granite, "granitehybrid-dense": granite,
-    "granite": granite, "gemma4": gemma4, "gemma4-moe": gemma4_moe, "bert": bert, "bert-reranker": reranker,
-    "nomic-bert": nomic, "nomic-bert-moe": nomic_moe, "qwen3-embedding": bare,
+    "qwen3-embedding": bare, "lfm2moe": lfm2moe, "glm4moe": glm4moe,
+    "gemma4-moe": gemma4_moe, "gemma4-unified": gemma4_unified,
+    "granitehybrid": granite, "granitehybrid-dense": granite, "granite": granite, "granitemoe": granite,
+    "bert-reranker": reranker, "nomic-bert": nomic, "nomic-bert-moe": nomic_moe,
 }
 
 

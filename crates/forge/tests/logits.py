@@ -145,6 +145,8 @@ def read(folder):
         tensors |= load_file(file)
     config = json.loads((folder / "config.json").read_text())
     config = config.get("text_config", config)
+    if config["model_type"] == "gemma4_unified_text":  # never has inputs for each layer, and does not say so
+        config |= dict(hidden_size_per_layer_input=0)
     if config.get("time_step_limit", 0) is None:  # endless, which JSON cannot say
         config.pop("time_step_limit")
     quantized = config.pop("quantization_config", {})
@@ -369,7 +371,9 @@ def peer(server, root, out, only):
 
 
 def folders(root, only):
-    names = [name for name in sorted(convert.FAMILIES) if name not in convert.EMBEDDING]
+    # An assistant reads what another model computed.
+    others = (*convert.EMBEDDING, "gemma4-assistant")
+    names = [name for name in sorted(convert.FAMILIES) if name not in others]
     return [root / name for name in names if not only or name in only]
 
 

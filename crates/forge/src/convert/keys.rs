@@ -64,6 +64,8 @@ pub(super) struct Keys {
     pub predicted: u32,
     /// How an encoder's vectors become one.
     pooling: Pooling,
+    /// Tokens that are never to be given.
+    suppressed: Vec<i32>,
     /// Keys stated.
     pub meta: MetaBuilder,
 }
@@ -108,6 +110,7 @@ impl Keys {
             file_type: 0,
             predicted: 0,
             pooling: Pooling::None,
+            suppressed: Vec::new(),
             meta,
         };
         let layers = keys.need_count("num_hidden_layers")?;
@@ -125,6 +128,11 @@ impl Keys {
             return Err(self.bad("num_nextn_predict_layers", &found, "at most 1024"));
         }
         self.pooling = Pooling::of(folder)?;
+        // A damaged recommendation is none.
+        let generation = folder.json("generation_config.json").ok().flatten().unwrap_or_default();
+        let list = generation.get("suppress_tokens").and_then(Value::as_array);
+        let token = |token: &Value| token.as_i64().and_then(|token| i32::try_from(token).ok());
+        self.suppressed = list.into_iter().flatten().filter_map(token).collect();
         Ok(())
     }
 
@@ -280,6 +288,14 @@ impl Keys {
             self.set("pooling_type", number);
         }
         Ok(())
+    }
+
+    /// States tokens that are never to be given, if there are some.
+    pub fn suppressed(&mut self) {
+        if !self.suppressed.is_empty() {
+            let tokens = std::mem::take(&mut self.suppressed);
+            self.meta.insert("tokenizer.ggml.suppress_tokens", tokens);
+        }
     }
 
     /// States layers that predict further tokens, if there are some.

@@ -1,10 +1,10 @@
 //! Gemma 4: two lengths of heads, keys and values that later layers share, embeddings for each layer, and experts beside
-//! the dense feed-forward; a model has some of them. Deliberately absent: towers for images and sound, and the models that
-//! draft for others.
+//! the dense feed-forward; a model has some of them. An assistant drafts for one: it has no keys of its own, and joins its
+//! vectors. Deliberately absent: towers for images and sound, and an assistant's shortcut to its embeddings.
 
 use serde_json::Value;
 
-use super::{ATTENTION, BASE, Computed, DENSE, Family, How, Kind, Rule, maybe, rule, with};
+use super::{ATTENTION, BASE, Computed, DENSE, Family, How, Kind, Rule, as_is, maybe, rule, with};
 use crate::convert::error::ConvertError;
 use crate::convert::keys::Keys;
 
@@ -34,6 +34,38 @@ pub(super) const GEMMA4: Family = Family {
     ..BASE
 };
 
+/// The same with tokens that are never to be given.
+pub(super) const GEMMA4_UNIFIED: Family = Family {
+    classes: &["Gemma4UnifiedForConditionalGeneration"],
+    defaults: &[
+        ("vocab_size", 262_144.0),
+        ("hidden_size", 2304.0),
+        ("intermediate_size", 9216.0),
+        ("num_hidden_layers", 30.0),
+        ("num_attention_heads", 8.0),
+        ("num_key_value_heads", 4.0),
+        ("head_dim", 256.0),
+        ("max_position_embeddings", 262_144.0),
+        ("rms_norm_eps", 1e-6),
+        ("sliding_window", 1024.0),
+        ("hidden_size_per_layer_input", 0.0),
+        ("num_kv_shared_layers", 0.0),
+        ("rope_theta", 1e6),
+        ("rope_local_base_freq", 1e4),
+    ],
+    keys: unified_keys,
+    ..GEMMA4
+};
+
+pub(super) const GEMMA4_ASSISTANT: Family = Family {
+    arch: "gemma4-assistant",
+    classes: &["Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM"],
+    parts: &[&[ENDS], &[PROJECTIONS], &[NORMS], &[SHARED_KEYS], &[DENSE], &[MORE]],
+    keys: assistant_keys,
+    rename: without_shortcut,
+    ..GEMMA4
+};
+
 const ENDS: &[Rule] = &[
     with("model.embed_tokens", "token_embd", How::Vocabulary),
     rule("model.norm", "output_norm"),
@@ -42,6 +74,14 @@ const ENDS: &[Rule] = &[
     maybe("model.per_layer_model_projection", "per_layer_model_proj"),
     maybe("model.per_layer_projection_norm", "per_layer_proj_norm"),
 ];
+
+/// From an assistant's vectors to those of its model and back.
+const PROJECTIONS: &[Rule] = &[
+    rule("pre_projection", "nextn.pre_projection"),
+    rule("post_projection", "nextn.post_projection"),
+    Rule { from: SHORTCUT, to: "", how: How::Drop, optional: true },
+];
+const SHORTCUT: &str = "masked_embedding";
 
 const NORMS: &[Rule] = &[
     rule("model.layers.{b}.input_layernorm", "attn_norm"),
@@ -100,6 +140,32 @@ fn keys(k: &mut Keys) -> Result<(), ConvertError> {
     k.set("rope.dimension_count", full);
     k.set("rope.dimension_count_swa", short);
     Ok(())
+}
+
+fn unified_keys(k: &mut Keys) -> Result<(), ConvertError> {
+    keys(k)?;
+    k.suppressed();
+    Ok(())
+}
+
+fn assistant_keys(k: &mut Keys) -> Result<(), ConvertError> {
+    let layers = k.need_count("num_hidden_layers")?;
+    if k.count("num_kv_shared_layers")?.unwrap_or(0) == 0 {
+        k.overrule("num_kv_shared_layers", layers);
+    }
+    keys(k)?;
+    k.assume("backbone_hidden_size", 1536);
+    k.must("backbone_hidden_size", "embedding_length_out")?;
+    k.set("nextn_predict_layers", layers);
+    Ok(())
+}
+
+/// One name for all tensors of an assistant's shortcut.
+fn without_shortcut(name: String, layers: u64) -> String {
+    match name.contains(SHORTCUT) {
+        true => SHORTCUT.to_owned(),
+        false => as_is(name, layers),
+    }
 }
 
 /// Which layers see a window only; by default five in six, and never the last.

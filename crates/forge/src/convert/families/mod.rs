@@ -50,6 +50,8 @@ const FAMILIES: &[&Family] = &[
     &lfm2::LFM2MOE,
     &glm4_moe::GLM4MOE,
     &gemma4::GEMMA4,
+    &gemma4::GEMMA4_UNIFIED,
+    &gemma4::GEMMA4_ASSISTANT,
     &bert::XLM_ROBERTA,
 ];
 
