@@ -9,22 +9,15 @@ mod common;
 use std::fs;
 use std::sync::Arc;
 
+use common::devices::{self, Device, error};
 use common::{Line, convert, folder, stored};
-use hob_cpu::CpuOps;
 use hob_engine::Runner;
 use hob_gguf::Gguf;
-use hob_model::{Batch, KvType, Limits, Output, PAGE, bind, describe};
+use hob_model::{Batch, Output};
 use hob_quant::GgmlType;
-use hob_testkit::RefOps;
 
 /// What two correct programs may differ by, as a part of the logits' norm.
 const TOLERANCE: f64 = 1e-4;
-
-#[derive(Clone, Copy, Debug)]
-enum Device {
-    Naive,
-    Processor,
-}
 
 macro_rules! families {
     ($($test:ident: $family:literal;)*) => {
@@ -113,36 +106,13 @@ impl Reference {
     fn errors(&self, found: &[f32]) -> [f64; 2] {
         assert_eq!(found.len(), self.logits.len());
         let split = (self.prompt.len() - 1) * self.sampled;
-        let error = |found: &[f32], expected: &[f32]| {
-            let differences =
-                found.iter().zip(expected).map(|(f, e)| f64::from(*f) - f64::from(*e));
-            norm(differences) / norm(expected.iter().map(|&e| f64::from(e)))
-        };
         let (prompt, rest) = (&self.logits[..split], &self.logits[split..]);
         [error(&found[..split], prompt), error(&found[split..], rest)]
     }
 }
 
-fn norm(numbers: impl Iterator<Item = f64>) -> f64 {
-    numbers.map(|x| x * x).sum::<f64>().sqrt()
-}
-
 fn runner(gguf: &Arc<Gguf>, device: Device, reference: &Reference, rows: usize) -> Runner {
-    let pages = (reference.prompt.len() + reference.chosen.len()).div_ceil(PAGE);
-    let context = reference.prompt.len() + reference.chosen.len();
-    let limits = Limits { logits: rows, context, kv: KvType::F32, ..Limits::new(rows, pages) };
-    let model = describe(gguf).unwrap();
-    let bound = bind(&model, gguf).unwrap();
-    match device {
-        Device::Naive => {
-            let ops = RefOps::load(&model, gguf, &bound, &limits);
-            Runner::with_ops(model, limits, ops).unwrap()
-        }
-        Device::Processor => {
-            let ops = CpuOps::load(&model, gguf.clone(), &bound, &limits, 1).unwrap();
-            Runner::with_ops(model, limits, ops).unwrap()
-        }
-    }
+    devices::runner(gguf, device, rows, reference.prompt.len() + reference.chosen.len())
 }
 
 /// Logits of a step's rows.
@@ -191,7 +161,7 @@ fn check(family: &str) {
     let (reference, gguf) = (Reference::of(family), file(family, |_| {}));
     // What the processor multiplies quantized weights with, it rounds.
     let exact = gguf.tensors().iter().all(|tensor| tensor.ty == GgmlType::F32);
-    for &device in [Device::Naive, Device::Processor].iter().take(if exact { 2 } else { 1 }) {
+    for &device in Device::ALL.iter().take(if exact { 2 } else { 1 }) {
         for piece in [reference.prompt.len(), 7] {
             let mut runner = runner(&gguf, device, &reference, piece);
             let (found, tokens) = run(&mut runner, &reference, piece);

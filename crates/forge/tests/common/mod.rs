@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod devices;
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
