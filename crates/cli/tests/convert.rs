@@ -20,8 +20,8 @@ fn checkpoint(home: &Home) -> PathBuf {
     }
     let (mut header, mut end) = (Map::new(), 0);
     for line in fs::read_to_string(stored.join("tensors.txt")).unwrap().lines() {
-        let parts: Vec<&str> = line.splitn(4, ' ').collect();
-        let shape: Vec<u64> = serde_json::from_str(parts[3]).unwrap();
+        let parts: Vec<&str> = line.splitn(6, ' ').collect();
+        let shape: Vec<u64> = serde_json::from_str(parts[5]).unwrap();
         let size = if parts[2] == "F32" { 4 } else { 2 };
         let start = end;
         end += size * shape.iter().product::<u64>();
@@ -33,6 +33,30 @@ fn checkpoint(home: &Home) -> PathBuf {
     let file = [&length, header.as_bytes(), &vec![0; end as usize]].concat();
     fs::write(folder.join("model.safetensors"), file).unwrap();
     folder
+}
+
+#[test]
+fn a_folder_runs_and_is_converted_once() {
+    let home = Home::new();
+    let folder = checkpoint(&home);
+    let run = |folder: &Path| {
+        let args = ["--raw", "--temperature", "0", "--max-tokens", "2", "--json", "the"];
+        home.hob(&[&["run", folder.to_str().unwrap()][..], &args].concat())
+    };
+    let first = run(&folder);
+    assert_eq!(first.code, Some(0), "{}", first.err);
+    assert!(first.err.contains("converting"), "{}", first.err);
+    assert_eq!(first.json()["tokens"], 2);
+    let second = run(&folder);
+    assert_eq!(
+        (second.code, second.err.contains("converting")),
+        (Some(0), false),
+        "{}",
+        second.err
+    );
+    // Another state of the folder is another model.
+    fs::write(folder.join("README.md"), "changed").unwrap();
+    assert!(run(&folder).err.contains("converting"));
 }
 
 #[test]
