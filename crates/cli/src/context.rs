@@ -1,7 +1,7 @@
 //! How many tokens a sequence may have: the model's own context, or what the memory allows, or what the user asks for and gets.
 //! Pure arithmetic on `hob_model::footprint`, by which the backend allocates too.
 
-use hob_model::{CacheLayout, KvType, Limits, Model, PAGE, footprint};
+use hob_model::{CacheLayout, Head, KvType, Limits, Model, PAGE, footprint};
 
 use crate::out::memory_size;
 
@@ -132,13 +132,18 @@ impl Conditions<'_> {
 
     fn limits_with(&self, tokens: usize, states: usize) -> Limits {
         let pages = tokens.div_ceil(PAGE) * self.sequences;
+        // An encoder reads a text whole, in one step.
+        let rows = match self.model.head {
+            Head::Pool(_) => STEP_ROWS.max(tokens),
+            Head::Logits(_) => STEP_ROWS,
+        };
         Limits {
             logits: self.sequences,
             sequences: self.sequences,
             states,
             context: tokens,
             kv: self.kv,
-            ..Limits::new(STEP_ROWS, pages)
+            ..Limits::new(rows, pages)
         }
     }
 
@@ -271,6 +276,13 @@ mod tests {
         assert!(
             160 * page > total - footprint(&model, &Limits::new(STEP_ROWS, 0), 1 << 20).total()
         );
+    }
+
+    #[test]
+    fn an_encoder_has_rows_for_its_longest_text() {
+        let model = hob_model::describe(&Tiny::new(Family::Bert).gguf()).unwrap();
+        let rows = |asked| conditions(&model, ROOMY, asked).choose().unwrap().limits.rows;
+        assert_eq!((rows(None), rows(Some(100))), (1024, STEP_ROWS));
     }
 
     #[test]
