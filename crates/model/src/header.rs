@@ -119,6 +119,12 @@ impl<'a> Header<'a> {
         self.size("vocab_size")
     }
 
+    /// Kinds of tokens that an encoder tells apart; two where nothing is said.
+    pub fn token_types(&self) -> Result<u32, ModelError> {
+        let key = "tokenizer.ggml.token_type_count";
+        Self::checked(key.to_owned(), self.meta.opt_u32(key)?.unwrap_or(2))
+    }
+
     /// `rope.scaling.*`.
     pub fn rope_scaling(&self) -> Result<RopeScaling, ModelError> {
         let key = self.key("rope.scaling.type");

@@ -230,7 +230,7 @@ impl Tiny {
                 set("attention.key_length", block + 16);
                 set("attention.value_length", block);
                 set("attention.key_length_mla", block + 16);
-                set("attention.value_length_mla", 16);
+                set("attention.value_length_mla", (block / self.heads).max(16));
                 set("attention.head_count_kv", 1);
             }
             Lfm2 | Lfm2Moe => set("shortconv.l_cache", 3),

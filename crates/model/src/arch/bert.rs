@@ -46,7 +46,7 @@ fn describe(h: &Header, arch: &'static str) -> Result<Model, ModelError> {
         }
     });
     let blocks = blocks.collect();
-    let embed = embedding(h, &c, &mut t, arch == "bert");
+    let embed = embedding(h, &c, &mut t, arch == "bert")?;
     Ok(Model {
         arch,
         name: h.name(),
@@ -63,8 +63,13 @@ fn describe(h: &Header, arch: &'static str) -> Result<Model, ModelError> {
     })
 }
 
-fn embedding(h: &Header, c: &Common, t: &mut Tensors, positions: bool) -> Embed {
-    let kinds = h.opt_u32("token_type_count").ok().flatten().unwrap_or(2).clamp(1, 64);
+fn embedding(
+    h: &Header,
+    c: &Common,
+    t: &mut Tensors,
+    positions: bool,
+) -> Result<Embed, ModelError> {
+    let kinds = h.token_types()?;
     let weight = t.global("token_embd.weight", &[c.width, c.vocab], Role::TokenEmbd);
     let types = h
         .has("token_types.weight")
@@ -80,7 +85,7 @@ fn embedding(h: &Header, c: &Common, t: &mut Tensors, positions: bool) -> Embed 
         width: c.width,
         eps: c.eps,
     };
-    Embed { positions, types, norm: Some(norm), ..Embed::plain(weight) }
+    Ok(Embed { positions, types, norm: Some(norm), ..Embed::plain(weight) })
 }
 
 /// `pooling_type`, of which 0 leaves the choice to the user: the mean.

@@ -151,6 +151,17 @@ impl Common {
         attend: Attend,
         queries: u32,
     ) -> Gqa {
+        let mut norm = |name: &str, heads: u32| {
+            let there = h.has(&format!("blk.{layer}.{name}.weight"));
+            let width = match self.head_norms {
+                HeadNorms::IfThere => there.then_some(attend.key_dim)?,
+                HeadNorms::Each => attend.key_dim,
+                HeadNorms::AtOnce => attend.key_dim * heads,
+            };
+            Some(t.norm(layer, name, width, self.eps))
+        };
+        let q_norm = norm("attn_q_norm", attend.heads);
+        let k_norm = norm("attn_k_norm", attend.kv_heads);
         let (q, kv) = (attend.heads * attend.key_dim, attend.kv_heads * attend.key_dim);
         let linear = |t: &mut Tensors, name: &str, shape: [u32; 2], role: Role| {
             t.biased(layer, name, shape, role, h.has(&format!("blk.{layer}.{name}.bias")))
@@ -166,17 +177,6 @@ impl Common {
             ]
         };
         let o = linear(t, "attn_output", [q, self.width], Role::AttnOutput);
-        let mut norm = |name: &str, heads: u32| {
-            let there = h.has(&format!("blk.{layer}.{name}.weight"));
-            let width = match self.head_norms {
-                HeadNorms::IfThere => there.then_some(attend.key_dim)?,
-                HeadNorms::Each => attend.key_dim,
-                HeadNorms::AtOnce => attend.key_dim * heads,
-            };
-            Some(t.norm(layer, name, width, self.eps))
-        };
-        let q_norm = norm("attn_q_norm", attend.heads);
-        let k_norm = norm("attn_k_norm", attend.kv_heads);
         let kv = Some(KeyValue { k, v: Some(v), k_norm, v_norm: None });
         Gqa { q: q_proj, kv, o, q_norm, attend, rope: Some(0), cache: layer as usize }
     }
@@ -189,11 +189,10 @@ impl Common {
         mixer: impl FnOnce(&mut Tensors) -> Mixer,
         ffn: impl FnOnce(&mut Tensors) -> Ffn,
     ) -> Block {
-        Block {
-            attn_norm: Some(t.norm(layer, "attn_norm", self.width, self.eps)),
-            ffn_norm: Some(t.norm(layer, self.ffn_norm, self.width, self.eps)),
-            ..Block::bare(mixer(t), ffn(t))
-        }
+        let attn_norm = Some(t.norm(layer, "attn_norm", self.width, self.eps));
+        let mixer = mixer(t);
+        let ffn_norm = Some(t.norm(layer, self.ffn_norm, self.width, self.eps));
+        Block { attn_norm, ffn_norm, ..Block::bare(mixer, ffn(t)) }
     }
 
     /// A SiLU-gated feed-forward.
