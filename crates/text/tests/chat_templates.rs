@@ -83,7 +83,6 @@ fn templates_render_as_in_transformers() {
                 enable_thinking: conversation.enable_thinking,
                 extra: conversation.extra.clone(),
                 now: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(goldens.now)),
-                ..RenderOptions::default()
             };
             let found = match &template {
                 Ok(template) => template.render(&conversation.messages, &options),
