@@ -6,6 +6,7 @@ mod fetch;
 mod stories;
 mod texts;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
@@ -72,6 +73,13 @@ const ASSETS: &[Asset] = &[
         source: "PyPI llama-cpp-python 0.3.36, vocabularies and templates",
         default: true,
         build: vocab,
+        pins: &[],
+    },
+    Asset {
+        name: "templates",
+        source: "PyPI vllm 0.33.0, chat templates",
+        default: true,
+        build: vllm_templates,
         pins: &[],
     },
     Asset {
@@ -228,9 +236,52 @@ fn vocab(cache: &Cache) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// vLLM's chat templates, each once: its folders repeat many.
+fn vllm_templates(cache: &Cache) -> Result<Vec<PathBuf>> {
+    let mut found = BTreeMap::new();
+    fetch::each_file(cache.vllm_sdist()?, |path, content| {
+        if let Some((_, path)) = path.split_once('/').filter(|(_, p)| p.ends_with(".jinja")) {
+            content.read_to_end(found.entry(path.to_owned()).or_default())?;
+        }
+        Ok(())
+    })?;
+    let mut seen = BTreeSet::new();
+    let mut files = Vec::new();
+    for (path, template) in found {
+        if !seen.insert(template.clone()) {
+            continue;
+        }
+        let name = format!("templates/{}", vllm_name(&path));
+        files.push(cache.write(&name, |out| Ok(out.write_all(&template)?))?);
+    }
+    Ok(files)
+}
+
+/// The name of a template of vLLM in the cache: its own without what all are called, with the folder where that isn't `examples`.
+fn vllm_name(path: &str) -> String {
+    let (folder, name) = (path.split('/').next(), path.rsplit('/').next().unwrap_or(path));
+    let name = name.strip_prefix("tool_chat_").unwrap_or(name);
+    let name = name.strip_prefix("template_").unwrap_or(name);
+    let place = match folder {
+        Some("examples") => "",
+        Some("rust") => "rust-",
+        _ => "utils-",
+    };
+    format!("vllm-{place}{name}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_vllm_tell_its_folders_apart() {
+        let path = "examples/tool_chat_template_hermes.jinja";
+        assert_eq!(vllm_name(path), "vllm-hermes.jinja");
+        assert_eq!(vllm_name(&format!("rust/src/{path}")), "vllm-rust-hermes.jinja");
+        assert_eq!(vllm_name("vllm/a/template_chatml.jinja"), "vllm-utils-chatml.jinja");
+        assert_eq!(vllm_name("examples/pooling/zerank2.jinja"), "vllm-zerank2.jinja");
+    }
 
     const ASSET: Asset = Asset {
         name: "a",

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use hob_text::{ChatTemplate, Message, RenderOptions};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 #[derive(Deserialize)]
@@ -23,6 +23,8 @@ struct Conversation {
     add_generation_prompt: bool,
     tools: Option<Value>,
     enable_thinking: Option<bool>,
+    #[serde(default)]
+    extra: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,8 +81,8 @@ fn templates_render_as_in_transformers() {
                 add_generation_prompt: conversation.add_generation_prompt,
                 tools: conversation.tools.clone(),
                 enable_thinking: conversation.enable_thinking,
+                extra: conversation.extra.clone(),
                 now: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(goldens.now)),
-                ..RenderOptions::default()
             };
             let found = match &template {
                 Ok(template) => template.render(&conversation.messages, &options),
@@ -99,5 +101,5 @@ fn templates_render_as_in_transformers() {
         }
     }
     assert!(failures.is_empty(), "{} of {cases} cases:\n{}", failures.len(), failures.join("\n"));
-    assert_eq!((goldens.goldens.len(), cases), (70, 560));
+    assert_eq!((goldens.goldens.len(), cases), (128, 1160));
 }

@@ -11,9 +11,31 @@ use flate2::read::GzDecoder;
 
 use crate::sh;
 
-/// llama-cpp-python's source distribution: it holds llama.cpp.
-const LLAMA_SDIST: (&str, &str) = ("llama-cpp-python", "0.3.36");
-const LLAMA_SDIST_SHA256: &str = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e";
+/// A source distribution on PyPI.
+struct Sdist {
+    /// As its files are named.
+    package: &'static str,
+    version: &'static str,
+    /// The module that would build it.
+    backend: &'static str,
+    sha256: &'static str,
+}
+
+/// Holds llama.cpp.
+const LLAMA: Sdist = Sdist {
+    package: "llama_cpp_python",
+    version: "0.3.36",
+    backend: "scikit_build_core/build",
+    sha256: "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
+};
+
+/// Holds chat templates for tool calls.
+const VLLM: Sdist = Sdist {
+    package: "vllm",
+    version: "0.33.0",
+    backend: "setuptools/build_meta",
+    sha256: "f4c33c2503d52bb411146afa9618a4f48bed68912f617e6803ac8d76e4c74112",
+};
 
 /// The folder that assets live in.
 pub struct Cache {
@@ -71,21 +93,57 @@ impl Cache {
         files.into_iter().map(whole).collect()
     }
 
-    /// The source distribution that holds llama.cpp, its hash checked.
-    pub fn llama_sdist(&self) -> Result<impl Read> {
-        let (name, version) = LLAMA_SDIST;
-        let path = self.dl.join(format!("{}-{version}.tar.gz", name.replace('-', "_")));
+    /// The source distribution that holds llama.cpp.
+    pub fn llama_sdist(&self) -> Result<impl Read + use<>> {
+        self.sdist(&LLAMA)
+    }
+
+    /// The source distribution of vLLM.
+    pub fn vllm_sdist(&self) -> Result<impl Read + use<>> {
+        self.sdist(&VLLM)
+    }
+
+    /// A source distribution, its hash checked.
+    fn sdist(&self, sdist: &Sdist) -> Result<impl Read + use<>> {
+        let Sdist { package, version, .. } = sdist;
+        let path = self.dl.join(format!("{package}-{version}.tar.gz"));
         if !path.exists() {
-            let package = format!("{name}=={version}");
-            self.download(pip().args(["--no-binary", ":all:", &package]), "-d")?;
+            let backend = self.no_backend(sdist)?;
+            let mut pip = pip();
+            pip.args(["--no-build-isolation", "--no-binary", ":all:"]);
+            pip.arg(format!("{package}=={version}")).env("PYTHONPATH", &backend.dir);
+            self.download(&mut pip, "-d")?;
         }
         let (_, sha256) = super::digest(&whole(path.clone())?)?;
         ensure!(
-            sha256 == LLAMA_SDIST_SHA256,
-            "{} has sha256 {sha256}, expected {LLAMA_SDIST_SHA256}; remove it and run again",
-            path.display()
+            sha256 == sdist.sha256,
+            "{} has sha256 {sha256}, expected {}; remove it and run again",
+            path.display(),
+            sdist.sha256
         );
         gunzip(&path)
+    }
+
+    /// A build backend that only says what the package is: pip asks before it keeps the archive, and the real one
+    /// may want gigabytes to answer.
+    fn no_backend(&self, sdist: &Sdist) -> Result<Part> {
+        let Sdist { package, version, backend, .. } = sdist;
+        let part = Part::named(&self.dl, "backend")?;
+        let module = part.dir.join(format!("{backend}.py"));
+        let folder = module.parent().unwrap_or(&part.dir);
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("__init__.py"), "")?;
+        let code = format!(
+            "import os\n\n\n\
+             def prepare_metadata_for_build_wheel(folder, settings=None):\n    \
+                 name = '{package}-{version}.dist-info'\n    \
+                 os.mkdir(os.path.join(folder, name))\n    \
+                 with open(os.path.join(folder, name, 'METADATA'), 'w') as out:\n        \
+                     out.write('Metadata-Version: 2.1\\nName: {package}\\nVersion: {version}\\n')\n    \
+                 return name\n"
+        );
+        fs::write(module, code)?;
+        Ok(part)
     }
 
     /// A package from npm's registry.
@@ -166,7 +224,11 @@ struct Part {
 
 impl Part {
     fn new(dl: &Path) -> Result<Self> {
-        let dir = dl.join(format!(".part-{}", std::process::id()));
+        Self::named(dl, "part")
+    }
+
+    fn named(dl: &Path, name: &str) -> Result<Self> {
+        let dir = dl.join(format!(".{name}-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         Ok(Part { dir })
     }

@@ -238,12 +238,15 @@ fn takes_string(schema: &Value) -> Option<bool> {
     }
 }
 
-/// Strings become what the schema wants where that is certain: some families quote everything.
+/// Values become what the schema wants where that is certain: some families quote everything, some nothing.
 fn retype(call: &mut Call, tools: &Tools) {
     for (key, value) in &mut call.arguments {
-        let wanted = tools.schema(&call.name, key).and_then(takes_string);
-        if let (Some(false), Value::String(text)) = (wanted, &*value) {
-            *value = typed(text, None, None);
+        let Some(schema) = tools.schema(&call.name, key) else { continue };
+        let only_string = schema.get("type").is_some_and(|kind| kind == "string");
+        match (takes_string(schema), &*value) {
+            (Some(false), Value::String(text)) => *value = typed(text, None, None),
+            (_, Value::Number(number)) if only_string => *value = number.to_string().into(),
+            _ => {}
         }
     }
 }

@@ -75,6 +75,9 @@ pub(super) struct Headers {
     pub(super) call: &'static str,
 }
 
+/// The thinking of models whose template has no hint of it, at the start of an answer only.
+pub(super) const UNHINTED: (&str, &str) = THINKING[0];
+
 /// Thinking: opening and closing texts. Those that the template contains are used; models that think without a hint in their
 /// template do so with the first.
 const THINKING: [(&str, &str); 11] = [
@@ -392,6 +395,15 @@ static FAMILIES: &[Family] = &[
         name: "internlm2",
         signs: &[&["<|action_start|>"]],
         blocks: &[block("<|action_start|><|plugin|>", "<|action_end|>", Syntax::Json)],
+        ..NONE
+    },
+    Family {
+        name: "phi4-mini",
+        signs: &[&["<|/tool|>"]],
+        blocks: &[
+            block("<|tool_call|>", "<|/tool_call|>", Syntax::Json),
+            block("functools", "", Syntax::Json),
+        ],
         ..NONE
     },
     Family {

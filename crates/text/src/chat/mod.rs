@@ -31,7 +31,7 @@ use program::Program;
 
 /// The longest template that is compiled; the longest known is 30 kB.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
-/// Fuel for a small conversation: instructions, or 64 bytes of data each. The 70 templates of the reference set use less than 2,000.
+/// Fuel for a small conversation: instructions, or 64 bytes of data each. The 70 templates of llama.cpp use less than 2,000.
 const BASE_FUEL: u64 = 50_000;
 /// More fuel for each message of a conversation.
 const MESSAGE_FUEL: u64 = 2_000;
@@ -241,7 +241,7 @@ fn checked(source: &str) -> Result<String, TextError> {
     if source.len() > MAX_SOURCE_BYTES {
         return Err(TextError::TemplateLimit { what: "bytes of source", limit: MAX_SOURCE_BYTES });
     }
-    let source = without_generation_tags(source);
+    let source = with_python_newlines(&without_generation_tags(source));
     Program::compile(NAME, &source).map_err(|e| syntax_error(&e))?;
     Ok(source)
 }
@@ -277,6 +277,14 @@ fn without_generation_tags(source: &str) -> String {
         format!("{{%{} {word} {}%}}", part(1), part(3))
     })
     .into_owned()
+}
+
+/// Marks `{% raw %}` so that the line break behind it stays, as in Python: its `trim_blocks` knows no such block.
+fn with_python_newlines(source: &str) -> String {
+    static TAG: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"(\{%[-+]?\s*raw\s*)%\}").ok());
+    let Some(tag) = TAG.as_ref() else { return source.to_owned() };
+    tag.replace_all(source, "${1}+%}").into_owned()
 }
 
 fn render_error(error: &Error, fuel: u64) -> TextError {

@@ -4,7 +4,7 @@
 
 use super::answer::ChatEvent;
 use super::calls::{self, Call, Tools};
-use super::format::{Block, ChatFormat, Headers, Syntax};
+use super::format::{Block, ChatFormat, Headers, Syntax, UNHINTED};
 use super::scan::{Cut, Scan, find_cut};
 
 /// The longest text of a call.
@@ -124,11 +124,17 @@ impl ChatParser {
 
     fn content(&mut self, last: bool) -> bool {
         if self.fresh
-            && let Some(done) = self.empty_thinking(last)
+            && let Some(done) = self.empty_thinking(last).or_else(|| self.unhinted_thinking(last))
         {
             return done;
         }
         if let Some(syntax) = self.bare.filter(|_| self.fresh) {
+            if self.calls > 0 {
+                // Llama is told to write semicolons between its calls.
+                let form = |c: char| c.is_whitespace() || c == ';';
+                let text = self.held.trim_start_matches(form).len();
+                self.held.drain(..self.held.len() - text);
+            }
             let text = self.held.trim_ascii_start();
             if !text.is_empty() && calls::may_be_bare(syntax, text) {
                 let blanks = self.held.len() - text.len();
@@ -172,6 +178,24 @@ impl ChatParser {
         }
         let may_be = !last && !text.is_empty() && closes.any(|close| close.starts_with(text));
         may_be.then_some(false)
+    }
+
+    /// Takes the start of thinking from the front where the template has no hint of any; as [`Self::empty_thinking`].
+    fn unhinted_thinking(&mut self, last: bool) -> Option<bool> {
+        let (open, close) = UNHINTED;
+        let text = self.held.trim_ascii_start();
+        if text.is_empty() || !self.format.thinking.is_empty() || self.calls > 0 {
+            return None;
+        }
+        if text.starts_with(open) {
+            let blanks = self.held.len() - text.len();
+            self.give(blanks.saturating_sub(MAX_BLANKS), false);
+            self.held.drain(..blanks.min(MAX_BLANKS) + open.len());
+            self.go(Place::Thinking(vec![close]));
+            self.skip_blanks = true;
+            return Some(true);
+        }
+        (!last && open.starts_with(text)).then_some(false)
     }
 
     fn thinking(&mut self, close: &[&'static str], last: bool) -> bool {

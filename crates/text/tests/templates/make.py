@@ -99,6 +99,19 @@ CONVERSATIONS = {
         "add_generation_prompt": False,
         "tools": TOOLS,
     },
+    "knobs": {
+        "messages": [{"role": "user", "content": "Why?"}],
+        "add_generation_prompt": True,
+        "extra": {"thinking": True, "reasoning_effort": "high"},
+    },
+    "rank": {
+        "messages": [
+            {"role": "system", "content": "Find answers."},
+            {"role": "query", "content": "What is \"blue\"?"},
+            {"role": "document", "content": "<image> The sky's colour\n"},
+        ],
+        "add_generation_prompt": True,
+    },
 }
 
 
@@ -129,6 +142,7 @@ def render(template, case, messages):
         documents=None,
         bos_token="<BOS>",
         eos_token="<EOS>",
+        **case.pop("extra", {}),
         **case,
     )
 
@@ -160,6 +174,8 @@ def main():
             convert = lambda m: inner(as_strings(m))
         results = {}
         for name, case in CONVERSATIONS.items():
+            if name == "rank" and '"query"' not in template and "'query'" not in template:
+                continue
             print(path.stem, name, file=sys.stderr)
             text = attempt(template, case, convert)
             if not isinstance(text, str) or len(text.encode()) <= 240:
