@@ -9,7 +9,7 @@ use hob_cpu::IsaKind;
 use hob_engine::{LoadOptions, Runner};
 use hob_hub::Hub;
 use hob_machine::Machine;
-use hob_model::{Batch, Limits, Output, PAGE};
+use hob_model::{Batch, Limits, Output, PAGE, Place};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -107,7 +107,7 @@ fn limits(args: &Args, file: &ModelFile, machine: &Machine) -> Result<Limits> {
         sequences,
         asked: Some(context),
     };
-    Ok(conditions.choose()?.limits)
+    Ok(conditions.choose()?.limits.keeping_windows())
 }
 
 struct Bench {
@@ -205,12 +205,9 @@ impl Bench {
             let tokens = self.tokens(end - at);
             self.batch.clear();
             let output = if last { Output::Last } else { Output::None };
-            self.batch.push(
-                &tokens,
-                at as u32,
-                &self.pages[sequence][..end.div_ceil(PAGE)],
-                output,
-            )?;
+            let pages = &self.pages[sequence][..end.div_ceil(PAGE)];
+            let place = Place { tables: &[pages], state: sequence as u32 };
+            self.batch.push_at(&tokens, at as u32, &place, output)?;
             self.runner.step(&self.batch)?;
         }
         self.runner.logits(0..1)?;
@@ -222,13 +219,9 @@ impl Bench {
         for at in depth..depth + count {
             let tokens = self.tokens(sequences);
             self.batch.clear();
-            for (token, pages) in tokens.chunks(1).zip(&self.pages) {
-                self.batch.push(
-                    token,
-                    at as u32,
-                    &pages[..(at + 1).div_ceil(PAGE)],
-                    Output::Last,
-                )?;
+            for (state, (token, pages)) in (0..).zip(tokens.chunks(1).zip(&self.pages)) {
+                let place = Place { tables: &[&pages[..(at + 1).div_ceil(PAGE)]], state };
+                self.batch.push_at(token, at as u32, &place, Output::Last)?;
             }
             self.runner.step(&self.batch)?;
             self.runner.logits(0..sequences)?;

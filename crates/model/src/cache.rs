@@ -182,6 +182,11 @@ impl Limits {
         let context = pages * PAGE;
         Limits { rows, logits: 1, pages, sequences: 1, states: 1, context, kv: KvType::F16 }
     }
+
+    /// The same with windows that keep every position: for callers that hand one page table to all groups of layers.
+    pub fn keeping_windows(self) -> Self {
+        Limits { sequences: self.sequences.max(self.pages), ..self }
+    }
 }
 
 /// Bytes by purpose.

@@ -28,7 +28,8 @@ pub const LOGIT_ROWS: usize = 32;
 /// What a [`Runner`] must be built for to evaluate chunks of `context` tokens with steps of at most `step_rows`.
 pub fn limits(context: usize, step_rows: usize) -> Limits {
     let rows = step_rows.clamp(1, context.max(1));
-    Limits { logits: LOGIT_ROWS.min(rows), ..Limits::new(rows, context.div_ceil(PAGE)) }
+    let cache = Limits::new(rows, context.div_ceil(PAGE)).keeping_windows();
+    Limits { logits: LOGIT_ROWS.min(rows), ..cache }
 }
 
 /// What the model is compared with.
