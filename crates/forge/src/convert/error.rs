@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hob_gguf::{GgufError, WriteError};
+use hob_model::hf::HfError;
 use hob_quant::QuantError;
 
 use crate::quantize::QuantizeError;
@@ -74,24 +75,9 @@ pub enum ConvertError {
         /// The classes known.
         known: String,
     },
-    /// A key that must be there.
-    #[error("config.json: \"{key}\" is missing, expected {expected}")]
-    NoKey {
-        /// The key.
-        key: String,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// A key whose value cannot be followed.
-    #[error("config.json: \"{key}\" is {found}, expected {expected}")]
-    BadKey {
-        /// The key.
-        key: String,
-        /// What it says, cut short.
-        found: String,
-        /// What would be right.
-        expected: String,
-    },
+    /// A config that cannot be followed.
+    #[error("config.json: {0}")]
+    Hf(#[source] HfError),
     /// Tensors that the family's table does not know.
     #[error("{count} tensors are unknown in a {arch} model: {}", list(names))]
     Unknown {
@@ -236,6 +222,19 @@ pub enum Fault {
         /// Bytes of all tensors.
         expected: u64,
     },
+}
+
+impl From<HfError> for ConvertError {
+    /// What is about the converter or another file than the config says so.
+    fn from(error: HfError) -> Self {
+        match error {
+            HfError::UnknownArchitecture { found, known } => {
+                ConvertError::Architecture { found, known }
+            }
+            HfError::Pooling { found } => ConvertError::Pooling { found },
+            error => ConvertError::Hf(error),
+        }
+    }
 }
 
 impl ConvertError {

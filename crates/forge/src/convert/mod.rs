@@ -4,12 +4,12 @@
 //! Deliberately absent: recipes (`quantize` makes them from the file), and image or sound towers.
 
 mod card;
+mod checkpoint;
 mod error;
 mod families;
 mod folder;
 mod general;
 mod job;
-mod keys;
 mod plan;
 mod pooling;
 mod rows;
@@ -22,14 +22,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use hob_gguf::{MetaBuilder, Writer};
+use hob_model::hf::{self, Keys, bad};
 use hob_quant::GgmlType;
-use serde_json::Value;
 
 pub use error::{ConvertError, Fault};
 pub use plan::{Planned, Skipped};
 
 use folder::Folder;
-use keys::Keys;
 use plan::Planner;
 use safetensors::Dtype;
 use vocab::Vocab;
@@ -88,28 +87,30 @@ impl Conversion {
         let Some(config) = Folder::config(path)? else {
             return Err(ConvertError::NoFile(path.join("config.json")));
         };
-        let family = families::find(&class(&config)?, &config)?;
+        let model = hf::find(&config)?;
         let folder = Folder::open(path)?;
         let ty = options.ty.unwrap_or_else(|| guess(&folder));
-        let meta = MetaBuilder::new().set("general.architecture", family.arch);
-        let mut keys = Keys::new(family, &config, meta)?;
-        if let Some(method) = keys.quant_method().filter(|method| !QUANTIZED.contains(method)) {
-            return Err(keys.bad("quant_method", method, &QUANTIZED.join(", ")));
+        let meta = MetaBuilder::new().set("general.architecture", model.arch);
+        let mut keys = Keys::new(model.arch, model.defaults, &config, meta)?;
+        let family = families::of(model, &keys)?;
+        let method = checkpoint::quant_method(&keys);
+        if let Some(method) = method.filter(|method| !QUANTIZED.contains(method)) {
+            return Err(bad("quant_method", method, &QUANTIZED.join(", ")).into());
         }
-        keys.look(&folder)?;
+        checkpoint::look(&mut keys, family, &folder)?;
         let rows = keys.count("vocab_size")?;
         let vocab = Vocab::read(&folder, family, rows, options.pre.as_deref())?;
-        let computed = (family.computed)(&mut keys)?;
+        let computed = (model.computed)(&mut keys)?;
         let planner = Planner::new(family, &folder, &keys, ty, Some(vocab.tokens))?;
         let (tensors, skipped) = planner.run(computed)?;
         general::state(&folder, &tensors, options.name.as_deref(), &mut keys.meta)?;
-        let packed = keys.quant_method() == Some("mxfp4") && ty != GgmlType::Q8_0;
-        keys.file_type = job::file_type(if packed { GgmlType::MXFP4 } else { ty });
-        (family.keys)(&mut keys)?;
+        let packed = checkpoint::quant_method(&keys) == Some("mxfp4") && ty != GgmlType::Q8_0;
+        keys.file_type = Some(job::file_type(if packed { GgmlType::MXFP4 } else { ty }));
+        (model.keys)(&mut keys)?;
         let mut meta = keys.meta;
         meta.insert("general.quantization_version", 2u32);
         meta.extend(&vocab.meta.build()?);
-        let arch = family.arch;
+        let arch = model.arch;
         Ok(Conversion { folder, arch, ty, tensors, meta, skipped })
     }
 
@@ -128,15 +129,6 @@ impl Conversion {
         }
         Ok(writer)
     }
-}
-
-/// The model's class; that of the text model where it is one of several.
-fn class(config: &folder::Object) -> Result<String, ConvertError> {
-    let of =
-        |object: &folder::Object| Some(object.get("architectures")?.get(0)?.as_str()?.to_owned());
-    let text = config.get("text_config").and_then(Value::as_object);
-    let (key, expected) = ("architectures".to_owned(), "a list with the model's class");
-    text.and_then(of).or_else(|| of(config)).ok_or(ConvertError::NoKey { key, expected })
 }
 
 /// The type of the first matrix that is of half precision, else F16.

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use hob_model::hf::{Computed, Keys, bad};
 use hob_quant::GgmlType;
 
+use super::checkpoint;
 use super::error::ConvertError;
-use super::families::{self, Computed, Family, How, Rule};
+use super::families::{self, Family, How, Rule};
 use super::folder::{Folder, LISTED, Place};
-use super::keys::Keys;
 use super::rows::{Scales, Slab};
 use super::safetensors::{Dtype, Tensor};
 
@@ -119,7 +120,7 @@ impl<'a> Planner<'a> {
             experts = experts.or(keys.count(key)?);
         }
         if let Some(found) = experts.filter(|experts| *experts > MAX_EXPERTS) {
-            return Err(keys.bad("num_experts", &found.to_string(), "at most 65536"));
+            return Err(bad("num_experts", &found.to_string(), "at most 65536").into());
         }
         let trunk = u64::from(keys.need_count("num_hidden_layers")?);
         Ok(Planner {
@@ -330,7 +331,7 @@ impl<'a> Planner<'a> {
         let cols = tensor.shape.last().copied().unwrap_or(1);
         let rows: u64 = tensor.shape.iter().rev().skip(1).product();
         let (block, expected) =
-            match (scales.shape.iter().product::<u64>(), self.keys.scale_block()) {
+            match (scales.shape.iter().product::<u64>(), checkpoint::scale_block(self.keys)) {
                 (1, _) => ((rows, cols), scales.shape.clone()),
                 (_, Some((r, c))) => ((r, c), vec![rows.div_ceil(r), cols.div_ceil(c)]),
                 (n, None) if n == rows => ((1, cols), scales.shape.clone()),

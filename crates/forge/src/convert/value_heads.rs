@@ -2,9 +2,10 @@
 //! together; GGUF has the first one of each key head, then the second one of each, so that key heads can be repeated as a
 //! whole. Qwen3-Next also has queries, keys, values and gate of one key head together. Deliberately absent: names.
 
+use hob_model::hf::{Config, bad};
+
 use super::error::ConvertError;
 use super::families::Tile;
-use super::keys::Keys;
 use super::plan::shape;
 use super::rows::{Order, Slab};
 use super::slabs::{Made, Part};
@@ -19,12 +20,12 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    pub fn of(config: &Keys) -> Result<Self, ConvertError> {
+    pub fn of(config: &Config) -> Result<Self, ConvertError> {
         let count = |key| config.need_count(key).map(u64::from);
         let (keys, values) = (count("linear_num_key_heads")?, count("linear_num_value_heads")?);
         if keys == 0 || values == 0 || !values.is_multiple_of(keys) {
             let expected = format!("a multiple of {keys} key heads");
-            return Err(config.bad("linear_num_value_heads", &values.to_string(), &expected));
+            return Err(bad("linear_num_value_heads", &values.to_string(), &expected).into());
         }
         let (key, value) = (count("linear_key_head_dim")?, count("linear_value_head_dim")?);
         Ok(Heads { keys, per_key: values / keys, key, value })

@@ -1,8 +1,9 @@
-//! BERT and Nomic's BERT: encoders for embeddings and for ranking. Deliberately absent: the pooler and all heads.
+//! BERT, XLM-RoBERTa and Nomic's BERT, dense and with experts in some layers: encoders for embeddings and for ranking.
+//! Deliberately absent: the pooler and all heads.
 
 use serde_json::Value;
 
-use super::config::Config;
+use super::config::{Config, Object};
 use super::error::{HfError, bad};
 use super::family::{BASE, Family};
 use super::keys::Keys;
@@ -37,6 +38,23 @@ pub(super) const BERT: Family = Family {
     ..BASE
 };
 
+/// BERT whose positions are counted from behind the padding's number.
+pub const XLM_ROBERTA: Family = Family {
+    classes: &["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
+    model_types: &["xlm-roberta"],
+    defaults: &[
+        ("max_position_embeddings", 512.0),
+        ("layer_norm_eps", 1e-12),
+        ("hidden_size", 768.0),
+        ("num_hidden_layers", 12.0),
+        ("num_attention_heads", 12.0),
+        ("intermediate_size", 3072.0),
+        ("pad_token_id", 1.0),
+    ],
+    keys: roberta_keys,
+    ..BERT
+};
+
 pub(super) const NOMIC_BERT: Family = Family {
     arch: "nomic-bert",
     classes: &["NomicBertModel"],
@@ -49,6 +67,7 @@ pub(super) const NOMIC_BERT: Family = Family {
         ("num_hidden_layers", 12.0),
         ("num_attention_heads", 12.0),
         ("intermediate_size", 3072.0),
+        ("pad_token_id", 0.0),
     ],
     acts: &["swiglu", "silu"],
     keys: nomic_keys,
@@ -58,6 +77,17 @@ pub(super) const NOMIC_BERT: Family = Family {
     },
     ..BERT
 };
+
+const NOMIC_EXPERTS: Family =
+    Family { arch: "nomic-bert-moe", acts: &["gelu"], keys: nomic_expert_keys, ..NOMIC_BERT };
+
+/// The family of a config: with experts in some layers or without.
+pub(super) fn nomic_of(config: &Object) -> &'static Family {
+    match config.get("moe_every_n_layers").and_then(Value::as_u64) {
+        None | Some(0) => &NOMIC_BERT,
+        Some(_) => &NOMIC_EXPERTS,
+    }
+}
 
 fn token_types(c: &Config, names: &mut Names) -> Result<(), HfError> {
     match c.count("type_vocab_size")?.unwrap_or(TYPES) {
@@ -70,8 +100,8 @@ fn token_types(c: &Config, names: &mut Names) -> Result<(), HfError> {
 }
 
 /// Names of the classes that a ranking model tells apart, by their numbers; none if they are made up.
-fn labels(names: Option<&Value>) -> Vec<String> {
-    let names = names.and_then(Value::as_object);
+pub fn labels(c: &Config) -> Vec<String> {
+    let names = c.value("id2label").and_then(Value::as_object);
     let name = |(id, name): (&String, &Value)| Some((id.parse().ok()?, name.as_str()?.to_owned()));
     let mut names: Vec<(u32, String)> = names.into_iter().flatten().filter_map(name).collect();
     names.sort();
@@ -87,23 +117,66 @@ fn keys(k: &mut Keys) -> Result<(), HfError> {
     k.common()?;
     k.set("attention.causal", false);
     k.pooling()?;
-    let labels = labels(k.value("id2label"));
+    let labels = labels(k);
     if !labels.is_empty() {
         k.set("classifier.output_labels", labels);
     }
     Ok(())
 }
 
+fn roberta_keys(k: &mut Keys) -> Result<(), HfError> {
+    if k.has("lora_adaptations") {
+        return Err(bad("lora_adaptations", "set", "a model without adapters"));
+    }
+    cut_positions(k)?;
+    keys(k)
+}
+
+/// Leaves out the positions up to the padding's number, which no text has.
+fn cut_positions(k: &mut Keys) -> Result<(), HfError> {
+    let positions = k.need_count("max_position_embeddings")?;
+    let before = k.need_count("pad_token_id")?.saturating_add(1);
+    k.overrule("max_position_embeddings", positions.saturating_sub(before));
+    Ok(())
+}
+
 fn nomic_keys(k: &mut Keys) -> Result<(), HfError> {
-    for key in ["qkv_proj_bias", "mlp_fc1_bias", "prenorm", "rotary_emb_interleaved"] {
-        if k.flag(key)? {
-            return Err(bad(key, "true", "false"));
-        }
-    }
-    if k.count("moe_every_n_layers")?.unwrap_or(0) > 0 {
-        return Err(bad("moe_every_n_layers", "set", "a model without experts"));
-    }
+    nomic_follows(k, "swiglu", false)?;
+    state_head(k)?;
+    keys(k)
+}
+
+fn nomic_expert_keys(k: &mut Keys) -> Result<(), HfError> {
+    nomic_follows(k, "gelu", true)?;
+    state_head(k)?;
+    cut_positions(k)?;
+    keys(k)?;
+    k.must("moe_every_n_layers", "moe_every_n_layers")?;
+    k.must("moe_top_k", "expert_used_count")
+}
+
+fn state_head(k: &mut Keys) -> Result<(), HfError> {
     let head = k.head_dim()?;
     k.assume("head_dim", head);
-    keys(k)
+    Ok(())
+}
+
+/// What Nomic's own code can vary, and GGUF has no keys for.
+fn nomic_follows(c: &Config, act: &str, biases: bool) -> Result<(), HfError> {
+    if let Some(found) = c.text("activation_function").filter(|found| *found != act) {
+        return Err(bad("activation_function", found, act));
+    }
+    for (key, expected) in [
+        ("qkv_proj_bias", biases),
+        ("mlp_fc1_bias", biases),
+        ("mlp_fc2_bias", biases),
+        ("causal", false),
+        ("prenorm", false),
+        ("rotary_emb_interleaved", false),
+    ] {
+        if c.flag_or(key, expected)? != expected {
+            return Err(bad(key, &(!expected).to_string(), &expected.to_string()));
+        }
+    }
+    Ok(())
 }

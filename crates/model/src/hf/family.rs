@@ -64,6 +64,7 @@ const FAMILIES: &[&Family] = &[
     &gemma::GEMMA3,
     &gemma4::GEMMA4,
     &gemma4::UNIFIED,
+    &gemma4::ASSISTANT,
     &phi3::PHI3,
     &olmo2::OLMO2,
     &glm4::GLM4,
@@ -78,23 +79,33 @@ const FAMILIES: &[&Family] = &[
     &lfm2::LFM2,
     &lfm2::LFM2MOE,
     &bert::BERT,
+    &bert::XLM_ROBERTA,
     &bert::NOMIC_BERT,
     &granite::HYBRID,
 ];
 
 /// Classes whose config tells which of several families a model is of.
-const BY_CONFIG: &[(&[&str], Choose)] = &[(granite::HYBRID.classes, granite::of)];
+const BY_CONFIG: &[(&[&str], Choose)] =
+    &[(granite::HYBRID.classes, granite::of), (bert::NOMIC_BERT.classes, bert::nomic_of)];
 type Choose = fn(&Object) -> &'static Family;
 
 /// Keys that name the activation.
 const ACTS: &[&str] = &["hidden_act", "hidden_activation", "activation_function"];
 
+/// All families whose class tells.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter().copied()
+}
+
 /// The family of a config, by the class that it names, else by its type.
 ///
 /// # Errors
 /// If it names neither, or one that is not in the table.
-pub fn find(config: &Object) -> Result<&'static Family, HfError> {
-    let class = config.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+pub fn find<'a>(config: &'a Object) -> Result<&'static Family, HfError> {
+    let of = |object: &'a Object| object.get("architectures")?.get(0)?.as_str();
+    let text = config.get("text_config").and_then(Value::as_object);
+    // Where a model is one of several, the text model's class tells.
+    let class = text.and_then(of).or_else(|| of(config));
     let model_type = config.get("model_type").and_then(Value::as_str);
     let known = match (class, model_type) {
         (Some(class), _) => FAMILIES.iter().find(|f| f.classes.contains(&class)),

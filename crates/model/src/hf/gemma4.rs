@@ -66,6 +66,27 @@ pub(super) const UNIFIED: Family = Family {
     ..GEMMA4
 };
 
+/// A model that drafts for another, whose keys and values it reads.
+pub(super) const ASSISTANT: Family = Family {
+    arch: "gemma4-assistant",
+    classes: &["Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM"],
+    model_types: &["gemma4_assistant", "gemma4_unified_assistant"],
+    keys: assistant_keys,
+    ..GEMMA4
+};
+
+fn assistant_keys(k: &mut Keys) -> Result<(), HfError> {
+    let layers = k.layers()?;
+    if k.need_count("num_kv_shared_layers")? == 0 {
+        k.overrule("num_kv_shared_layers", layers);
+    }
+    keys(k)?;
+    k.assume("backbone_hidden_size", 1536);
+    k.must("backbone_hidden_size", "embedding_length_out")?;
+    k.set("nextn_predict_layers", layers);
+    Ok(())
+}
+
 fn keys(k: &mut Keys) -> Result<(), HfError> {
     k.common()?;
     if let Some(cap) = k.float("final_logit_softcapping")?.filter(|cap| *cap != 0.0) {

@@ -158,7 +158,7 @@ impl Keys {
             found if found.eq_ignore_ascii_case("llama3") => {}
             found => {
                 let known = "default, linear, yarn, longrope, llama3, proportional or dynamic";
-                return Err(bad("rope_type", &format!("\"{found}\""), known));
+                return Err(bad("rope_type", found, known));
             }
         }
         Ok(())

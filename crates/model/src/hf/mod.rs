@@ -26,9 +26,10 @@ mod qwen35;
 use hob_gguf::MetaBuilder;
 use serde_json::Value;
 
+pub use bert::{XLM_ROBERTA, labels};
 pub use config::{Config, Object};
 pub use error::{HfError, bad, missing};
-pub use family::{Family, find};
+pub use family::{Family, families, find};
 pub use keys::{Computed, Keys, Pooling, nothing};
 
 use crate::{Header, Model, arch};

@@ -1,38 +1,21 @@
 //! BERT and XLM-RoBERTa: encoders for embeddings and for ranking. The pooler and the heads of pre-training are left out.
 
-use serde_json::Value;
-
 use super::{BASE, Family, How, Kind, Rule, Tokens, maybe, rule, with};
-use crate::convert::error::ConvertError;
-use crate::convert::folder::Object;
-use crate::convert::keys::Keys;
+use hob_model::hf::{self, HfError, Keys};
 
-pub(super) const CLASSES: &[&str] =
-    &["BertModel", "BertForMaskedLM", "BertForSequenceClassification"];
-/// What transformers names the classes of a model that has no names for its two.
-const DUMMY: &str = "LABEL_0";
-
-/// The family of a config: classes with names have another place.
-pub(super) fn of(config: &Object) -> &'static Family {
-    match labels(config.get("id2label")).is_empty() {
+/// Which of the three a model is: one name in GGUF, yet what ranks texts has another place where its classes have names,
+/// and XLM-RoBERTa has other positions.
+pub(super) fn of(model: &hf::Family, keys: &Keys) -> Result<&'static Family, HfError> {
+    Ok(match hf::labels(keys).is_empty() {
+        _ if model.classes == hf::XLM_ROBERTA.classes => &XLM_ROBERTA,
         true => &UNNAMED,
         false => &BERT,
-    }
+    })
 }
 
 pub(super) const BERT: Family = Family {
     arch: "bert",
-    classes: CLASSES,
-    defaults: &[
-        ("max_position_embeddings", 512.0),
-        ("layer_norm_eps", 1e-12),
-        ("hidden_size", 768.0),
-        ("num_hidden_layers", 12.0),
-        ("num_attention_heads", 12.0),
-        ("intermediate_size", 3072.0),
-    ],
     parts: &[&[EMBEDDINGS], &[POSITIONS], &[ATTENTION], &[FEED_FORWARD], &[NAMED]],
-    keys,
     rename,
     tokenizers: &[Kind::WordPiece],
     tokens: Tokens::Bert,
@@ -43,19 +26,8 @@ const UNNAMED: Family = Family {
     ..BERT
 };
 
-pub(super) const XLM_ROBERTA: Family = Family {
-    classes: &["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
-    defaults: &[
-        ("max_position_embeddings", 512.0),
-        ("layer_norm_eps", 1e-12),
-        ("hidden_size", 768.0),
-        ("num_hidden_layers", 12.0),
-        ("num_attention_heads", 12.0),
-        ("intermediate_size", 3072.0),
-        ("pad_token_id", 1.0),
-    ],
+const XLM_ROBERTA: Family = Family {
     parts: &[&[EMBEDDINGS], &[CUT_POSITIONS], &[ATTENTION], &[FEED_FORWARD], &[HEAD]],
-    keys: roberta_keys,
     tokenizers: &[Kind::Unigram],
     tokens: Tokens::Plain,
     ..BERT
@@ -113,45 +85,4 @@ fn rename(name: String, _: u64) -> String {
         (_, Some(norm)) => format!("{norm}.bias"),
         _ => name,
     }
-}
-
-/// Names of the classes that a ranking model tells apart, by their numbers; none if they are made up.
-fn labels(names: Option<&Value>) -> Vec<String> {
-    let names = names.and_then(Value::as_object);
-    let name = |(id, name): (&String, &Value)| Some((id.parse().ok()?, name.as_str()?.to_owned()));
-    let mut names: Vec<(u32, String)> = names.into_iter().flatten().filter_map(name).collect();
-    names.sort();
-    match &names[..] {
-        [(_, first), _] if first == DUMMY => Vec::new(),
-        _ => names.into_iter().map(|(_, name)| name).collect(),
-    }
-}
-
-pub(super) fn keys(k: &mut Keys) -> Result<(), ConvertError> {
-    // There are no groups of heads to be stated.
-    k.forget("num_key_value_heads");
-    k.common()?;
-    k.set("attention.causal", false);
-    k.pooling()?;
-    let labels = labels(k.value("id2label"));
-    if !labels.is_empty() {
-        k.set("classifier.output_labels", labels);
-    }
-    Ok(())
-}
-
-fn roberta_keys(k: &mut Keys) -> Result<(), ConvertError> {
-    if k.value("lora_adaptations").is_some() {
-        return Err(k.bad("lora_adaptations", "set", "a model without adapters"));
-    }
-    cut_positions(k)?;
-    keys(k)
-}
-
-/// Positions are counted from behind the padding's number.
-pub(super) fn cut_positions(k: &mut Keys) -> Result<(), ConvertError> {
-    let positions = k.need_count("max_position_embeddings")?;
-    let before = k.need_count("pad_token_id")?.saturating_add(1);
-    k.overrule("max_position_embeddings", positions.saturating_sub(before));
-    Ok(())
 }

@@ -2,22 +2,10 @@
 //! gate and up interleaved in both.
 
 use super::{ATTENTION, BASE, ENDS, Family, How, Kind, Rule, Tokens, rule, with};
-use crate::convert::error::ConvertError;
-use crate::convert::keys::{Keys, nothing};
 
 pub(super) const GPT_OSS: Family = Family {
     arch: "gpt-oss",
-    classes: &["GptOssForCausalLM"],
-    defaults: &[
-        ("rope_theta", 150_000.0),
-        ("rms_norm_eps", 1e-5),
-        ("max_position_embeddings", 131072.0),
-        ("head_dim", 64.0),
-        ("sliding_window", 128.0),
-    ],
     parts: &[&[ENDS], &[NORMS], &[ATTENTION], &[ROUTER], &[MXFP4, FLOATS]],
-    keys,
-    computed: nothing,
     tokenizers: &[Kind::Bpe],
     tokens: Tokens::Plain,
     pre: &["gpt-4o"],
@@ -75,9 +63,3 @@ const FLOATS: &[Rule] = &[
         How::TurnedAlternate(1),
     ),
 ];
-
-fn keys(k: &mut Keys) -> Result<(), ConvertError> {
-    k.common()?;
-    k.must("sliding_window", "attention.sliding_window")?;
-    k.must("intermediate_size", "expert_feed_forward_length")
-}

@@ -1,8 +1,9 @@
 //! Which tensor of a Hugging Face checkpoint becomes which of GGUF, family by family, as data: patterns of names, a few
-//! ways to rearrange rows, and a function that states the family's metadata. A family is a file beside this one and a
-//! line in [`FAMILIES`], or in [`BY_CONFIG`] where the class alone does not tell. Deliberately absent: reading, writing, and tokenizers.
+//! ways to rearrange rows, and kinds of tokenizers. A family is a file beside this one and a line in [`FAMILIES`], or in
+//! [`BY_CONFIG`] where its name in GGUF does not tell. Deliberately absent: metadata and classes, which are those of
+//! `hob_model::hf`, and reading, writing and tokenizers.
 //!
-//! The meaning of names, orders and keys is that of llama.cpp's `convert_hf_to_gguf.py`.
+//! The meaning of names and orders is that of llama.cpp's `convert_hf_to_gguf.py`.
 
 mod bert;
 mod deepseek2;
@@ -23,11 +24,12 @@ mod qwen35;
 mod qwen_moe;
 mod smollm3;
 
-use super::error::ConvertError;
-use super::folder::{Folder, Object};
-use super::keys::{Keys, nothing};
+use hob_model::hf::{self, HfError, Keys};
 
-/// All families.
+use super::error::ConvertError;
+use super::folder::Folder;
+
+/// All families that have one table.
 const FAMILIES: &[&Family] = &[
     &llama::LLAMA,
     &qwen::QWEN2,
@@ -50,30 +52,23 @@ const FAMILIES: &[&Family] = &[
     &lfm2::LFM2MOE,
     &glm4_moe::GLM4MOE,
     &gemma4::GEMMA4,
-    &gemma4::GEMMA4_UNIFIED,
     &gemma4::GEMMA4_ASSISTANT,
-    &bert::XLM_ROBERTA,
+    &nomic_bert::DENSE,
+    &nomic_bert::EXPERTS,
 ];
 
-/// What tells the family of a config.
-type Choice = fn(&Object) -> &'static Family;
+/// What tells which table a model has, beside its name in GGUF.
+type Choice = fn(&hf::Family, &Keys) -> Result<&'static Family, HfError>;
 
-/// Classes whose config tells which of several families a model is of.
-const BY_CONFIG: &[(&[&str], Choice)] = &[
-    (granite_hybrid::CLASSES, granite_hybrid::of),
-    (bert::CLASSES, bert::of),
-    (nomic_bert::CLASSES, nomic_bert::of),
-];
+/// Names in GGUF that stand for several tables.
+const BY_CONFIG: &[(&[&str], Choice)] =
+    &[(&["granitehybrid", "granitemoe", "granite"], granite_hybrid::of), (&["bert"], bert::of)];
 
 /// What most families have. A family states what it has otherwise.
 const BASE: Family = Family {
     arch: "",
-    classes: &[],
-    defaults: &[],
     parts: &[],
     joint: &[],
-    keys: Keys::common,
-    computed: nothing,
     rename: as_is,
     predicted: no_layers,
     tokenizers: &[Kind::Bpe],
@@ -82,25 +77,14 @@ const BASE: Family = Family {
     drops_tied_output: false,
 };
 
-/// Tensors that are in no checkpoint: names and numbers.
-pub(super) type Computed = Vec<(&'static str, Vec<f32>)>;
-
 /// A family of models.
 pub(super) struct Family {
-    /// Its name in GGUF.
+    /// Its name in GGUF, by which `hob_model::hf` knows its metadata.
     pub arch: &'static str,
-    /// Its classes, as `architectures` in a config names them.
-    pub classes: &'static [&'static str],
-    /// What transformers takes for keys that a config leaves out: numbers.
-    pub defaults: &'static [(&'static str, f64)],
     /// Parts of a model; each is one of several lists of tensors, of which a layer (or the model) has one whole.
     pub parts: &'static [&'static [&'static [Rule]]],
     /// What joins the first layer that predicts further tokens to the trunk.
     pub joint: &'static [Rule],
-    /// States the metadata of the architecture.
-    pub keys: fn(&mut Keys) -> Result<(), ConvertError>,
-    /// Tensors that are computed: name and numbers.
-    pub computed: fn(&mut Keys) -> Result<Computed, ConvertError>,
     /// The name by which the table knows a tensor: from that in the checkpoint and the number of layers of the trunk.
     pub rename: fn(String, u64) -> String,
     /// Layers beyond the trunk that predict further tokens and are written.
@@ -339,16 +323,18 @@ const OTHER_PARTS_FIRST: &[&str] = &[
 /// Buffers that some checkpoints carry and nobody reads.
 const BUFFERS: &[&str] = &[".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
 
-/// The family of a class and its config.
-pub(super) fn find(class: &str, config: &Object) -> Result<&'static Family, ConvertError> {
-    if let Some((_, of)) = BY_CONFIG.iter().find(|(classes, _)| classes.contains(&class)) {
-        return Ok(of(config));
+/// The table of a model whose metadata is stated so.
+pub(super) fn of(model: &hf::Family, keys: &Keys) -> Result<&'static Family, ConvertError> {
+    if let Some((_, choose)) = BY_CONFIG.iter().find(|(archs, _)| archs.contains(&model.arch)) {
+        return Ok(choose(model, keys)?);
     }
-    FAMILIES.iter().copied().find(|f| f.classes.contains(&class)).ok_or_else(|| {
-        let lists = FAMILIES.iter().map(|f| f.classes).chain(BY_CONFIG.iter().map(|(of, _)| *of));
-        let known: Vec<&str> = lists.flatten().copied().collect();
-        let found = class.chars().take(64).collect();
-        ConvertError::Architecture { found, known: known.join(", ") }
+    FAMILIES.iter().copied().find(|f| f.arch == model.arch).ok_or_else(|| {
+        let lists = FAMILIES
+            .iter()
+            .map(|f| f.arch)
+            .chain(BY_CONFIG.iter().flat_map(|(of, _)| *of).copied());
+        let known: Vec<&str> = lists.collect();
+        ConvertError::Architecture { found: model.arch.to_owned(), known: known.join(", ") }
     })
 }
 
@@ -371,4 +357,19 @@ pub(super) fn of_other_part(name: &str) -> bool {
 /// Whether a tensor is a buffer.
 pub(super) fn is_buffer(name: &str) -> bool {
     BUFFERS.iter().any(|end| name.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model that can be planned from its config can be converted.
+    #[test]
+    fn every_family_has_a_table() {
+        for model in hf::families() {
+            let one = FAMILIES.iter().filter(|f| f.arch == model.arch).count();
+            let several = BY_CONFIG.iter().filter(|(of, _)| of.contains(&model.arch)).count();
+            assert_eq!(one + several, 1, "{}", model.arch);
+        }
+    }
 }

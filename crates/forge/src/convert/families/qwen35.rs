@@ -6,33 +6,10 @@ use super::qwen_moe::{ROUTER, SHARED, STACKED};
 use super::{BASE, DENSE, EXPERTS, Family, How, Rule, Tile, maybe, rule, with};
 use crate::convert::error::ConvertError;
 use crate::convert::folder::Folder;
-use crate::convert::keys::Keys;
-
-/// How rotary pairs are shared out among time, height and width where the config does not say it.
-const SECTIONS: [i32; 4] = [11, 11, 10, 0];
-/// Layers from one full attention to the next where the config does not say it.
-const INTERVAL: u32 = 4;
+use hob_model::hf::Keys;
 
 pub(super) const QWEN3NEXT: Family = Family {
     arch: "qwen3next",
-    classes: &["Qwen3NextForCausalLM"],
-    defaults: &[
-        ("num_key_value_heads", 2.0),
-        ("head_dim", 256.0),
-        ("max_position_embeddings", 32768.0),
-        ("rms_norm_eps", 1e-6),
-        ("rope_theta", 1e4),
-        ("linear_conv_kernel_dim", 4.0),
-        ("linear_key_head_dim", 128.0),
-        ("linear_value_head_dim", 128.0),
-        ("linear_num_key_heads", 16.0),
-        ("linear_num_value_heads", 32.0),
-        ("intermediate_size", 5632.0),
-        ("moe_intermediate_size", 512.0),
-        ("shared_expert_intermediate_size", 512.0),
-        ("num_experts", 512.0),
-        ("num_experts_per_tok", 10.0),
-    ],
     parts: &[
         &[ENDS],
         &[NORMS],
@@ -42,7 +19,6 @@ pub(super) const QWEN3NEXT: Family = Family {
         &[SHARED, DENSE],
     ],
     joint: JOINT,
-    keys,
     rename,
     predicted,
     pre: &["qwen2"],
@@ -51,45 +27,13 @@ pub(super) const QWEN3NEXT: Family = Family {
 
 pub(super) const QWEN35: Family = Family {
     arch: "qwen35",
-    classes: &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"],
-    defaults: &[
-        ("num_key_value_heads", 4.0),
-        ("head_dim", 256.0),
-        ("max_position_embeddings", 32768.0),
-        ("rms_norm_eps", 1e-6),
-        ("rope_theta", 1e4),
-        ("linear_conv_kernel_dim", 4.0),
-        ("linear_key_head_dim", 128.0),
-        ("linear_value_head_dim", 128.0),
-        ("linear_num_key_heads", 16.0),
-        ("linear_num_value_heads", 32.0),
-        ("intermediate_size", 12288.0),
-    ],
     parts: &[&[ENDS], &[NORMS], &[DELTA, GATED], &[DENSE]],
-    keys: keys35,
     pre: &["qwen35"],
     ..QWEN3NEXT
 };
 
 pub(super) const QWEN35MOE: Family = Family {
     arch: "qwen35moe",
-    classes: &["Qwen3_5MoeForConditionalGeneration", "Qwen3_5MoeForCausalLM"],
-    defaults: &[
-        ("num_key_value_heads", 2.0),
-        ("head_dim", 256.0),
-        ("max_position_embeddings", 32768.0),
-        ("rms_norm_eps", 1e-6),
-        ("rope_theta", 1e4),
-        ("linear_conv_kernel_dim", 4.0),
-        ("linear_key_head_dim", 128.0),
-        ("linear_value_head_dim", 128.0),
-        ("linear_num_key_heads", 16.0),
-        ("linear_num_value_heads", 32.0),
-        ("moe_intermediate_size", 512.0),
-        ("shared_expert_intermediate_size", 512.0),
-        ("num_experts", 256.0),
-        ("num_experts_per_tok", 8.0),
-    ],
     parts: &[&[ENDS], &[NORMS], &[DELTA, GATED], &[ROUTER], &[EXPERTS, STACKED], &[SHARED]],
     ..QWEN35
 };
@@ -187,40 +131,6 @@ fn predicted(k: &Keys, folder: &Folder) -> Result<u32, ConvertError> {
     let Some(last) = last else { return Ok(0) };
     let said = k.count("mtp_num_hidden_layers")?.filter(|layers| *layers > 0);
     Ok(said.unwrap_or(last.saturating_add(1)))
-}
-
-fn keys(k: &mut Keys) -> Result<(), ConvertError> {
-    k.common()?;
-    k.copy("moe_intermediate_size", "expert_feed_forward_length")?;
-    k.copy("shared_expert_intermediate_size", "expert_shared_feed_forward_length")?;
-    k.prediction();
-    k.must("linear_conv_kernel_dim", "ssm.conv_kernel")?;
-    k.must("linear_key_head_dim", "ssm.state_size")?;
-    k.must("linear_num_key_heads", "ssm.group_count")?;
-    k.must("linear_num_value_heads", "ssm.time_step_rank")?;
-    let values = k.need_count("linear_num_value_heads")?;
-    k.set("ssm.inner_size", values.saturating_mul(k.need_count("linear_value_head_dim")?));
-    let every = k.count("full_attention_interval")?.unwrap_or(INTERVAL);
-    let layers = k.need_count("num_hidden_layers")?;
-    let (mut recurrent, every): (Vec<bool>, u32) = match k.layer_types()? {
-        Some(types) => (types.iter().map(|kind| kind == "linear_attention").collect(), every),
-        // The ecosystem's converter does not see the interval of a config without a list.
-        None => ((1..=layers).map(|i| i % every.max(1) != 0).collect(), INTERVAL),
-    };
-    recurrent.resize((layers + k.predicted) as usize, false);
-    k.set("attention.recurrent_layers", recurrent);
-    k.set("full_attention_interval", every);
-    let share = k.rope_float("partial_rotary_factor")?.unwrap_or(0.25);
-    k.set("rope.dimension_count", (f64::from(k.head_dim()?) * share) as u32);
-    Ok(())
-}
-
-fn keys35(k: &mut Keys) -> Result<(), ConvertError> {
-    keys(k)?;
-    if k.rope_floats("mrope_section")?.is_none() {
-        k.set("rope.dimension_sections", &SECTIONS[..]);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,12 +4,9 @@ use super::qwen::{QWEN2, QWEN3};
 use super::{
     ATTENTION, DENSE, ENDS, EXPERTS, Family, HEAD_NORMS, How, Kind, NORMS, Rule, rule, with,
 };
-use crate::convert::error::ConvertError;
-use crate::convert::keys::Keys;
 
 pub(super) const QWEN2MOE: Family = Family {
     arch: "qwen2moe",
-    classes: &["Qwen2MoeForCausalLM"],
     parts: &[
         &[ENDS],
         &[NORMS],
@@ -18,15 +15,12 @@ pub(super) const QWEN2MOE: Family = Family {
         &[EXPERTS, STACKED, DENSE],
         &[SHARED, DENSE],
     ],
-    keys,
     tokenizers: &[Kind::Bpe],
     ..QWEN2
 };
 
 pub(super) const QWEN3MOE: Family = Family {
     arch: "qwen3moe",
-    classes: &["Qwen3MoeForCausalLM"],
-    defaults: QWEN2.defaults,
     parts: &[
         &[ENDS],
         &[NORMS],
@@ -35,7 +29,6 @@ pub(super) const QWEN3MOE: Family = Family {
         &[ROUTER, DENSE],
         &[EXPERTS, STACKED, DENSE],
     ],
-    keys,
     tokenizers: &[Kind::Bpe],
     ..QWEN3
 };
@@ -54,9 +47,3 @@ pub(super) const SHARED: &[Rule] = &[
     rule("model.layers.{b}.mlp.shared_expert.down_proj", "ffn_down_shexp"),
     rule("model.layers.{b}.mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
 ];
-
-fn keys(k: &mut Keys) -> Result<(), ConvertError> {
-    k.common()?;
-    k.copy("moe_intermediate_size", "expert_feed_forward_length")?;
-    k.copy("shared_expert_intermediate_size", "expert_shared_feed_forward_length")
-}
