@@ -36,7 +36,7 @@ const SIMILAR: f64 = 0.75;
     Types are chosen as by llama-quantize; `hob fit IN` lists the recipes and their sizes. OUT gets its name only when\n\
     it is whole; until then it grows as .OUT.hob-partial beside it.")]
 pub struct Args {
-    /// The source: name in the store, or path to a GGUF file (the first of a split set)
+    /// The source: name in the store, or path to a GGUF file (the first of a split set) or a Hugging Face folder
     #[arg(value_name = "IN")]
     source: String,
     /// The file to write

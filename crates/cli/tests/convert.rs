@@ -54,6 +54,10 @@ fn a_folder_runs_and_is_converted_once() {
         "{}",
         second.err
     );
+    let small = folder.with_extension("q8_0.gguf");
+    let args = ["quantize", folder.to_str().unwrap(), small.to_str().unwrap(), "Q8_0"];
+    let made = home.hob(&args);
+    assert_eq!((made.code, small.is_file()), (Some(0), true), "{}", made.err);
     // Another state of the folder is another model.
     fs::write(folder.join("README.md"), "changed").unwrap();
     assert!(run(&folder).err.contains("converting"));

@@ -201,11 +201,6 @@ impl Common {
         Ffn::Dense(t.gated_ffn(layer, self.width, ffn, Activation::Silu))
     }
 
-    /// A pre-norm block with attention and a SiLU-gated feed-forward.
-    pub fn dense_block(&self, h: &Header, t: &mut Tensors, layer: u32) -> Block {
-        self.block(t, layer, |t| Mixer::Gqa(self.gqa(h, t, layer)), |t| self.dense(t, layer))
-    }
-
     /// Embedding, final norm and unembedding (tied when the file has no `output.weight`) around the blocks.
     pub fn model(
         &self,

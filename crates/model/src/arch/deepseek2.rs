@@ -3,7 +3,7 @@
 //! are left out.
 
 use super::common::Common;
-use super::experts::Experts;
+use super::experts::{Experts, ffn};
 use crate::{
     Attend, Header, Mixer, Mla, Model, ModelError, Role, Rope, RopePairs, RopeScaling, Sight,
     Temper, Tensors,
@@ -27,10 +27,7 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
     let attend = d.attend(h, &c, scaling)?;
     let blocks = (0..c.layers).map(|i| {
         let mixer = |t: &mut Tensors| Mixer::Mla(mla(&c, &d, t, i, attend.clone()));
-        c.block(&mut t, i, mixer, |t| match &experts {
-            Some(experts) => experts.ffn(h, &c, t, i),
-            None => c.dense(t, i),
-        })
+        c.block(&mut t, i, mixer, |t| ffn(&experts, h, &c, t, i))
     });
     let blocks = blocks.collect();
     Ok(c.model(h, "deepseek2", t, blocks, vec![rope]))

@@ -107,13 +107,19 @@ impl Experts {
                 .then(|| t.linear(i, "ffn_gate_inp_shexp", [self.width, 1], Role::FfnGateInpShexp)),
         }
     }
+}
 
-    /// Experts, or the dense feed-forward of the first layers.
-    pub fn ffn(&self, h: &Header, c: &Common, t: &mut Tensors, i: u32) -> Ffn {
-        match i < self.dense_layers {
-            true => c.dense(t, i),
-            false => Ffn::Moe(self.layer(h, t, i)),
-        }
+/// The experts of a layer; the dense feed-forward in the first layers, and in models without experts.
+pub(super) fn ffn(
+    experts: &Option<Experts>,
+    h: &Header,
+    c: &Common,
+    t: &mut Tensors,
+    i: u32,
+) -> Ffn {
+    match experts.as_ref().filter(|experts| i >= experts.dense_layers) {
+        Some(experts) => Ffn::Moe(experts.layer(h, t, i)),
+        None => c.dense(t, i),
     }
 }
 

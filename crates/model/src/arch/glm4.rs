@@ -2,7 +2,7 @@
 //! head rotated by adjacent pairs. And GLM-4.5, with experts: no norms after, sigmoid routing, pairs by halves.
 
 use super::common::Common;
-use super::experts::Experts;
+use super::experts::{Experts, ffn};
 use super::gemma::sandwich;
 use crate::{Activation, Ffn, Header, Mixer, Model, ModelError, RopePairs, Tensors};
 
@@ -21,13 +21,12 @@ pub(super) fn glm4(h: &Header) -> Result<Model, ModelError> {
 
 pub(super) fn glm4moe(h: &Header) -> Result<Model, ModelError> {
     let c = Common { ffn_norm: "post_attention_norm", ..Common::read(h)? };
-    let experts =
-        Experts::read(h, &c, true)?.ok_or_else(|| h.bad("expert_count", 0, "at least 1"))?;
+    let experts = Experts::read(h, &c, true)?;
     let mut t = Tensors::new();
     let rope = c.rope(h, &mut t, RopePairs::Halves)?;
     let blocks = (0..c.layers).map(|i| {
         let mixer = |t: &mut Tensors| Mixer::Gqa(c.gqa(h, t, i));
-        c.block(&mut t, i, mixer, |t| experts.ffn(h, &c, t, i))
+        c.block(&mut t, i, mixer, |t| ffn(&experts, h, &c, t, i))
     });
     let blocks = blocks.collect();
     Ok(c.model(h, "glm4moe", t, blocks, vec![rope]))

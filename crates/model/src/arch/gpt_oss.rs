@@ -4,8 +4,8 @@
 use super::common::Common;
 use super::experts::Experts;
 use crate::{
-    Activation, Header, Mixer, Model, ModelError, Role, Rope, RopePairs, RopeScaling, Score, Sight,
-    Tensors,
+    Activation, Ffn, Header, Mixer, Model, ModelError, Role, Rope, RopePairs, RopeScaling, Score,
+    Sight, Tensors,
 };
 
 pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
@@ -29,7 +29,7 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
             gqa.attend.sight = if i % 2 == 0 { Sight::Window(window) } else { Sight::Past };
             Mixer::Gqa(gqa)
         };
-        c.block(&mut t, i, mixer, |t| experts.ffn(h, &c, t, i))
+        c.block(&mut t, i, mixer, |t| Ffn::Moe(experts.layer(h, t, i)))
     });
     let blocks = blocks.collect();
     Ok(c.model(h, "gpt-oss", t, blocks, vec![rope]))

@@ -2,7 +2,7 @@
 //! logits). The hybrid ones have Mamba-2 layers between a few attention layers: those without key heads.
 
 use super::common::Common;
-use super::experts::Experts;
+use super::experts::{Experts, ffn};
 use crate::{
     Activation, Conv, Header, Mamba2, Mixer, Model, ModelError, Norm, Role, RopePairs, Tensors,
 };
@@ -44,10 +44,7 @@ fn describe(h: &Header, arch: &'static str, shape: Option<Shape>) -> Result<Mode
                 Mixer::Gqa(gqa)
             }
         };
-        let mut block = c.block(&mut t, i, mixer, |t| match &experts {
-            Some(experts) => experts.ffn(h, &c, t, i),
-            None => c.dense(t, i),
-        });
+        let mut block = c.block(&mut t, i, mixer, |t| ffn(&experts, h, &c, t, i));
         block.residual_scale = residual.unwrap_or(1.0);
         blocks.push(block);
     }

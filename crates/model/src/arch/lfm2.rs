@@ -2,7 +2,7 @@
 //! convolutions. With experts (lfm2moe) after the first dense layers.
 
 use super::common::{Common, HeadNorms};
-use super::experts::Experts;
+use super::experts::{Experts, ffn};
 use crate::{
     Activation, Conv, Header, Mixer, Model, ModelError, Role, RopePairs, ShortConv, Sight, Tensors,
 };
@@ -34,10 +34,7 @@ fn describe(h: &Header, arch: &'static str) -> Result<Model, ModelError> {
                 Mixer::Gqa(gqa)
             }
         };
-        c.block(&mut t, i, mixer, |t| match &experts {
-            Some(experts) => experts.ffn(h, &c, t, i),
-            None => c.dense(t, i),
-        })
+        c.block(&mut t, i, mixer, |t| ffn(&experts, h, &c, t, i))
     });
     let blocks = blocks.collect();
     Ok(c.model_with(h, arch, t, blocks, vec![rope], "token_embd_norm.weight"))

@@ -2,7 +2,7 @@
 //! for adjacent rotary pairs; Llama 3.1's frequency factors come as a tensor.
 
 use super::common::Common;
-use super::experts::Experts;
+use super::experts::{Experts, ffn};
 use crate::{Header, Mixer, Model, ModelError, RopePairs, Tensors};
 
 pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
@@ -12,10 +12,7 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
     let rope = c.rope(h, &mut t, RopePairs::Adjacent)?;
     let blocks = (0..c.layers).map(|i| {
         let mixer = |t: &mut Tensors| Mixer::Gqa(c.gqa(h, t, i));
-        c.block(&mut t, i, mixer, |t| match &experts {
-            Some(experts) => experts.ffn(h, &c, t, i),
-            None => c.dense(t, i),
-        })
+        c.block(&mut t, i, mixer, |t| ffn(&experts, h, &c, t, i))
     });
     let blocks = blocks.collect();
     Ok(c.model(h, "llama", t, blocks, vec![rope]))

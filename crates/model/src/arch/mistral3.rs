@@ -2,7 +2,7 @@
 //! beyond the original context (Llama 4's temperature).
 
 use super::common::Common;
-use super::experts::Experts;
+use super::experts::{Experts, ffn};
 use crate::{Header, Mixer, Model, ModelError, RopePairs, Temper, Tensors};
 
 pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
@@ -21,10 +21,7 @@ pub(super) fn describe(h: &Header) -> Result<Model, ModelError> {
             gqa.attend.scale = scale.unwrap_or(gqa.attend.scale);
             Mixer::Gqa(gqa)
         };
-        c.block(&mut t, i, mixer, |t| match &experts {
-            Some(experts) => experts.ffn(h, &c, t, i),
-            None => c.dense(t, i),
-        })
+        c.block(&mut t, i, mixer, |t| ffn(&experts, h, &c, t, i))
     });
     let blocks = blocks.collect();
     Ok(c.model(h, "mistral3", t, blocks, vec![rope]))

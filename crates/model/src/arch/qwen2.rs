@@ -2,7 +2,7 @@
 //! lacks: biases on q, k and v, norms of the heads of q and k, a gated shared expert.
 
 use super::common::{Common, HeadNorms};
-use super::experts::Experts;
+use super::experts::{Experts, ffn};
 use crate::{Header, Mixer, Model, ModelError, RopePairs, Tensors};
 
 pub(super) fn qwen2(h: &Header) -> Result<Model, ModelError> {
@@ -31,12 +31,9 @@ fn describe(
     let experts = Experts::read(h, &c, normalize)?;
     let mut t = Tensors::new();
     let rope = c.rope(h, &mut t, RopePairs::Halves)?;
-    let blocks = (0..c.layers).map(|i| match &experts {
-        Some(experts) => {
-            let mixer = |t: &mut Tensors| Mixer::Gqa(c.gqa(h, t, i));
-            c.block(&mut t, i, mixer, |t| experts.ffn(h, &c, t, i))
-        }
-        None => c.dense_block(h, &mut t, i),
+    let blocks = (0..c.layers).map(|i| {
+        let mixer = |t: &mut Tensors| Mixer::Gqa(c.gqa(h, t, i));
+        c.block(&mut t, i, mixer, |t| ffn(&experts, h, &c, t, i))
     });
     let blocks = blocks.collect();
     Ok(c.model(h, arch, t, blocks, vec![rope]))

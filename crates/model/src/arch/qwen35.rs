@@ -3,7 +3,7 @@
 //! elements of a head. Layers that predict further tokens, and the vision tower, are left out.
 
 use super::common::{Common, HeadNorms};
-use super::experts::Experts;
+use super::experts::{Experts, ffn};
 use crate::{
     Activation, Conv, DeltaGates, DeltaNet, Header, Mixer, Model, ModelError, Role, RopePairs,
     Tensors,
@@ -37,11 +37,7 @@ fn describe(h: &Header, arch: &'static str) -> Result<Model, ModelError> {
             true => Mixer::DeltaNet(net.layer(h, &c, t, i)),
             false => Mixer::Gated(c.gqa_as(h, t, i, c.attend(i), 2)),
         };
-        let ffn = |t: &mut Tensors| match &experts {
-            Some(experts) => experts.ffn(h, &c, t, i),
-            None => c.dense(t, i),
-        };
-        blocks.push(c.block(&mut t, i, mixer, ffn));
+        blocks.push(c.block(&mut t, i, mixer, |t| ffn(&experts, h, &c, t, i)));
     }
     Ok(c.model(h, arch, t, blocks, vec![rope]))
 }
