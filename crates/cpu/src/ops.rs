@@ -14,23 +14,23 @@ use crate::device::{CpuOps, SERIAL, View, per_row, stack, vector};
 use crate::rows;
 
 impl CpuOps {
-    /// Decodes a row of a table for every row of the batch, and hands both rows to `f`.
+    /// Decodes a row of a table for every row of the batch: `f` gets the batch's row, and fills it by decoding.
     fn look_up(
         &self,
         out: View,
         table: WeightId,
         index: impl Fn(&Batch, usize) -> usize,
-        f: impl Fn(&mut f32, f32),
+        mut f: impl FnMut(&mut [f32], &dyn Fn(&mut [f32])),
     ) {
         let table = &stack(&self.held, table)[0];
-        let mut x = vec![0.0; table.cols()];
         for row in 0..self.batch.rows() {
             let at = index(&self.batch, row);
             assert!(at < table.rows(), "row {at} is outside a table of {}", table.rows());
             // SAFETY: a row of the table; one thread.
             let (bytes, y) = unsafe { (table.row(at), out.slice_mut(row)) };
-            let _ = decode_row(table.ty(), bytes, &mut x); // sizes were checked at load
-            y.iter_mut().zip(&x).for_each(|(y, &x)| f(y, x));
+            f(y, &|x| {
+                let _ = decode_row(table.ty(), bytes, x); // sizes were checked at load
+            });
         }
     }
 
@@ -86,7 +86,13 @@ impl Ops for CpuOps {
     fn embed(&mut self, dst: Buf, table: WeightId, scale: f32) {
         let (rows, width) = (self.batch.rows(), stack(&self.held, table)[0].cols());
         let out = self.fill(dst, rows, width);
-        self.look_up(out, table, |b, row| b.tokens()[row] as usize, |y, x| *y = x * scale);
+        let token = |b: &Batch, row: usize| b.tokens()[row] as usize;
+        self.look_up(out, table, token, |y, decode| {
+            decode(y);
+            if scale != 1.0 {
+                y.iter_mut().for_each(|y| *y *= scale);
+            }
+        });
     }
 
     fn embed_add(&mut self, dst: Buf, table: WeightId, index: Index) {
@@ -95,7 +101,12 @@ impl Ops for CpuOps {
             Index::Position => b.positions()[row] as usize,
             Index::First => 0,
         };
-        self.look_up(out, table, index, |y, x| *y += x);
+        // Encoders only, once per text.
+        let mut x = vec![0.0; out.width];
+        self.look_up(out, table, index, |y, decode| {
+            decode(&mut x);
+            y.iter_mut().zip(&x).for_each(|(y, x)| *y += x);
+        });
     }
 
     fn norm(&mut self, dst: Buf, src: Buf, norm: &Norm) {

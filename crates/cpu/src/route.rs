@@ -21,6 +21,7 @@ pub(crate) struct Routes {
     per_row: usize,
     chosen: Vec<(u32, f32)>,
     starts: Vec<usize>,
+    choice: Choice,
 }
 
 /// Lists of one row's choice.
@@ -29,6 +30,7 @@ struct Choice {
     scores: Vec<f32>,
     wishes: Vec<f32>,
     order: Vec<u32>,
+    groups: Vec<(f32, usize)>,
 }
 
 impl Routes {
@@ -83,13 +85,12 @@ impl CpuOps {
         let [bias, own] = [moe.choice_bias, moe.expert_scale]
             .map(|id| id.map_or(&[][..], |id| vector(&self.held, id)));
         let routes = &mut self.routes;
-        let mut choice = Choice::default();
         routes.chosen.clear();
         routes.per_row = moe.used as usize;
         for row in 0..scores.rows {
             // SAFETY: one thread.
-            choice.choose(unsafe { scores.slice(row) }, moe, bias);
-            choice.weigh(moe, own, &mut routes.chosen);
+            routes.choice.choose(unsafe { scores.slice(row) }, moe, bias);
+            routes.choice.weigh(moe, own, &mut routes.chosen);
         }
         routes.dispatch(moe.experts as usize);
     }
@@ -136,10 +137,10 @@ impl Choice {
             }
             if pair { best + second } else { best }
         };
-        let mut order: Vec<(f32, usize)> =
-            self.wishes.chunks_exact(each).map(score).zip(0..).collect();
-        order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for &(_, group) in &order[used..] {
+        self.groups.clear();
+        self.groups.extend(self.wishes.chunks_exact(each).map(score).zip(0..));
+        self.groups.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for &(_, group) in &self.groups[used..] {
             self.wishes[group * each..(group + 1) * each].fill(f32::NEG_INFINITY);
         }
     }
@@ -151,9 +152,11 @@ impl Choice {
         out.extend(self.order.iter().map(|&e| (e, self.scores[e as usize])));
         let chosen = &mut out[first..];
         if r.score == Score::SoftmaxOfChosen {
-            let mut weights: Vec<f32> = chosen.iter().map(|c| c.1).collect();
-            softmax(&mut weights);
-            chosen.iter_mut().zip(weights).for_each(|(c, w)| c.1 = w);
+            // The scores of others are not needed any more.
+            self.wishes.clear();
+            self.wishes.extend(chosen.iter().map(|c| c.1));
+            softmax(&mut self.wishes);
+            chosen.iter_mut().zip(&self.wishes).for_each(|(c, w)| c.1 = *w);
         }
         let sum = if r.normalize { chosen.iter().map(|c| c.1).sum() } else { 1.0 };
         for (e, weight) in chosen {

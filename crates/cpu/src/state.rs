@@ -3,10 +3,11 @@
 //! sequence was cut into steps. Deliberately absent: forms that take many rows at once.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use hob_model::{CacheLayout, Conv, DeltaGates, DeltaNet, Limits, Mamba2, Mixer, Model, WeightId};
+use hob_model::{CacheLayout, Conv, DeltaGates, DeltaNet, Limits, Mamba2, Mixer, Model, Span};
 
 use crate::device::{CpuOps, Held, SERIAL, View, vector};
 use crate::isa::{Floats, IsaKind};
+use crate::pool::Pool;
 use crate::rows::{self, dispatch};
 use crate::{CpuError, zeroed};
 
@@ -106,29 +107,31 @@ impl Shared {
     }
 }
 
+/// Runs `f(span, part)` for every span and every of `parts` parts of its state; `work` is that of a row.
+fn along(
+    pool: &mut Pool,
+    spans: &[Span],
+    parts: usize,
+    work: usize,
+    f: &(dyn Fn(&Span, usize) + Sync),
+) {
+    let (total, rows) = (spans.len() * parts, spans.last().map_or(0, |span| span.rows.end));
+    if work * rows < SERIAL {
+        return (0..total).for_each(|i| f(&spans[i / parts], i % parts));
+    }
+    pool.run(total, &|_, i| f(&spans[i / parts], i % parts));
+}
+
 impl CpuOps {
-    /// Runs `f(span, part)` for every span of the batch and every of `parts` parts of its state.
-    fn along(&mut self, parts: usize, work: usize, f: &(dyn Fn(usize, usize) + Sync)) {
-        let total = self.batch.spans().len() * parts;
-        if work * self.batch.rows() < SERIAL {
-            return (0..total).for_each(|i| f(i / parts, i % parts));
-        }
-        self.pool.run(total, &|_, i| f(i / parts, i % parts));
-    }
-
-    fn vectors<const N: usize>(&self, ids: [WeightId; N]) -> [&[f32]; N] {
-        ids.map(|id| vector(&self.held, id))
-    }
-
     pub(crate) fn convolve(&mut self, dst: View, src: View, layer: usize, conv: &Conv) {
         let (channels, kernel) = (conv.channels as usize, conv.kernel as usize);
         let memory = &mut self.states.layers[layer];
         let (state, len) = (Shared(memory.conv.as_mut_ptr()), memory.conv_len);
-        let taps = std::mem::take(&mut memory.taps);
-        let bias = conv.bias.map_or(Vec::new(), |id| vector(&self.held, id).to_vec());
-        let (isa, spans) = (self.isa, self.batch.spans().to_vec());
-        let run = |span: usize, part: usize| {
-            let (span, first) = (&spans[span], part * CHANNELS);
+        let taps = &memory.taps[..];
+        let bias = conv.bias.map_or(&[][..], |id| vector(&self.held, id));
+        let isa = self.isa;
+        let run = |span: &Span, part: usize| {
+            let first = part * CHANNELS;
             let count = CHANNELS.min(channels - first);
             let past = state.at(span.state as usize * len + first);
             for row in span.rows.clone() {
@@ -142,8 +145,8 @@ impl CpuOps {
                 }
             }
         };
-        self.along(channels.div_ceil(CHANNELS), channels * kernel, &run);
-        self.states.layers[layer].taps = taps;
+        let parts = channels.div_ceil(CHANNELS);
+        along(&mut self.pool, self.batch.spans(), parts, channels * kernel, &run);
     }
 
     pub(crate) fn delta_rule(
@@ -159,11 +162,9 @@ impl CpuOps {
         let (state, len) = (Shared(memory.memory.as_mut_ptr()), memory.memory_len);
         let (kd, vd) = (net.key_dim as usize, net.value_dim as usize);
         let (k_heads, v_heads) = (net.k_heads as usize, net.v_heads as usize);
-        let spans = self.batch.spans().to_vec();
-        let [dt, a] = self.vectors([net.dt, net.a]).map(<[f32]>::to_vec);
+        let [dt, a] = [net.dt, net.a].map(|id| vector(&self.held, id));
         let isa = self.isa;
-        let run = |span: usize, h: usize| {
-            let span = &spans[span];
+        let run = |span: &Span, h: usize| {
             let head = match net.gates {
                 DeltaGates::Apart { .. } => h % k_heads,
                 DeltaGates::Mixed(_) => h / (v_heads / k_heads),
@@ -183,7 +184,7 @@ impl CpuOps {
                 }
             }
         };
-        self.along(v_heads, 2 * kd * vd * v_heads, &run);
+        along(&mut self.pool, self.batch.spans(), v_heads, 2 * kd * vd * v_heads, &run);
     }
 
     pub(crate) fn scan(&mut self, dst: View, xbc: View, dt: View, layer: usize, m: &Mamba2) {
@@ -191,11 +192,10 @@ impl CpuOps {
         let (state, len) = (Shared(memory.memory.as_mut_ptr()), memory.memory_len);
         let (dim, n, heads) = (m.head_dim as usize, m.state as usize, m.heads as usize);
         let (inner, groups) = (heads * dim, m.groups as usize);
-        let spans = self.batch.spans().to_vec();
-        let [bias, a, d] = self.vectors([m.dt_bias, m.a, m.d]).map(<[f32]>::to_vec);
+        let [bias, a, d] = [m.dt_bias, m.a, m.d].map(|id| vector(&self.held, id));
         let isa = self.isa;
-        let run = |span: usize, h: usize| {
-            let (span, group) = (&spans[span], h / (heads / groups));
+        let run = |span: &Span, h: usize| {
+            let group = h / (heads / groups);
             let s = state.at(span.state as usize * len + h * dim * n);
             for row in span.rows.clone() {
                 // SAFETY: this head of this sequence belongs to this unit.
@@ -211,7 +211,7 @@ impl CpuOps {
                 }
             }
         };
-        self.along(heads, 2 * dim * n * heads, &run);
+        along(&mut self.pool, self.batch.spans(), heads, 2 * dim * n * heads, &run);
     }
 }
 
