@@ -20,19 +20,25 @@ struct Generation {
     pattern: u32,
     /// Window where the header says nothing.
     window: Option<u32>,
+    head_norms: HeadNorms,
+    /// Rotary base of the sliding-window layers where it is their own and the header says nothing.
+    local_base: Option<f32>,
 }
 
 pub(super) fn gemma2(h: &Header) -> Result<Model, ModelError> {
-    describe(h, &Generation { arch: "gemma2", pattern: 2, window: Some(4096) })
+    let head_norms = HeadNorms::IfThere;
+    let g =
+        Generation { arch: "gemma2", pattern: 2, window: Some(4096), head_norms, local_base: None };
+    describe(h, &g)
 }
 
 pub(super) fn gemma3(h: &Header) -> Result<Model, ModelError> {
-    describe(h, &Generation { arch: "gemma3", pattern: 6, window: None })
+    let (head_norms, local_base) = (HeadNorms::Each, Some(LOCAL_BASE));
+    describe(h, &Generation { arch: "gemma3", pattern: 6, window: None, head_norms, local_base })
 }
 
 fn describe(h: &Header, g: &Generation) -> Result<Model, ModelError> {
-    let head_norms = if g.arch == "gemma3" { HeadNorms::Each } else { HeadNorms::IfThere };
-    let c = Common { head_norms, ..Common::read(h)? };
+    let c = Common { head_norms: g.head_norms, ..Common::read(h)? };
     let mut t = Tensors::new();
     let window = match g.window {
         Some(window) => h.size_or("attention.sliding_window", window)?,
@@ -40,12 +46,12 @@ fn describe(h: &Header, g: &Generation) -> Result<Model, ModelError> {
     };
     let softcap = cap(h, "attn_logit_softcapping")?;
     let full = c.rope(h, &mut t, RopePairs::Halves)?;
-    let local = match g.arch {
-        "gemma3" => {
-            let base = h.f32_or("rope.freq_base_swa", LOCAL_BASE)?;
+    let local = match g.local_base {
+        Some(base) => {
+            let base = h.f32_or("rope.freq_base_swa", base)?;
             Rope::new(RopePairs::Halves, full.dims, base.into(), RopeScaling::None)
         }
-        _ => full.clone(),
+        None => full.clone(),
     };
     let head = if LAYERS_27B.contains(&c.layers) { c.width / c.heads } else { c.head_dim };
     let blocks = (0..c.layers).map(|i| {
