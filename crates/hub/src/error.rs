@@ -28,7 +28,7 @@ pub enum HubError {
         /// As given.
         reference: String,
         /// Which rule it breaks.
-        reason: &'static str,
+        reason: String,
     },
     /// A well-formed name that neither the store nor the catalogue has.
     #[error("no model is called '{name}'{}", suggestion(near))]

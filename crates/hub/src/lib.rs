@@ -6,7 +6,11 @@ mod catalogue;
 mod digest;
 mod error;
 mod http;
+#[allow(dead_code, reason = "its callers are being written")]
+mod manifest;
 mod measured;
+#[allow(dead_code, reason = "its callers are being written")]
+mod name;
 #[allow(dead_code, reason = "its callers are being written")]
 mod net;
 mod pull;

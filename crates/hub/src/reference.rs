@@ -56,7 +56,8 @@ pub(crate) fn parse(reference: &str) -> Result<Reference, HubError> {
 
 /// Parses `name` or `name:tag`.
 pub(crate) fn name(text: &str) -> Result<Name, HubError> {
-    let bad = |reason| HubError::BadName { reference: text.to_owned(), reason };
+    let bad =
+        |reason| HubError::BadName { reference: text.to_owned(), reason: str::to_owned(reason) };
     let (name, tag) = match text.split_once(':') {
         Some((name, tag)) => (name, Some(tag)),
         None => (text, None),

@@ -244,7 +244,7 @@ impl Store {
         for part in [name, tag] {
             reference::check(part).map_err(|reason| HubError::BadName {
                 reference: format!("{name}:{tag}"),
-                reason,
+                reason: reason.to_owned(),
             })?;
         }
         Ok(self.root.join("manifests").join(name).join(format!("{tag}.json")))
