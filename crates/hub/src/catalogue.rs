@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::digest::Digest;
 use crate::error::HubError;
-use crate::reference::Name;
+use crate::name::ModelName;
 
 /// One model in one size.
 #[derive(Clone, Debug, Deserialize)]
@@ -105,10 +105,13 @@ impl Catalogue {
     }
 
     /// The entry that a name means.
-    pub fn find(&self, name: &Name) -> Option<&Entry> {
-        self.0
-            .iter()
-            .find(|e| e.name == name.name && name.tag.as_ref().map_or(e.default, |t| *t == e.tag))
+    pub fn find(&self, name: &ModelName) -> Option<&Entry> {
+        let fits = |e: &&Entry| match name.given_tag() {
+            Some(tag) => e.tag.eq_ignore_ascii_case(tag),
+            None => e.default,
+        };
+        let mut all = self.0.iter().filter(|e| e.name.eq_ignore_ascii_case(&name.model));
+        all.find(fits).filter(|_| name.is_bare())
     }
 
     /// Every `name:tag`.
@@ -125,7 +128,6 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference;
     use std::collections::HashSet;
 
     #[test]
@@ -135,7 +137,7 @@ mod tests {
         for e in &entries {
             assert!(seen.insert((&e.name, &e.tag)), "{} twice", e.name);
             for part in [&e.name, &e.tag] {
-                assert_eq!(reference::check(part), Ok(()));
+                assert!(ModelName::parse(part).is_ok());
                 assert_eq!(*part, part.to_lowercase());
             }
             let defaults = entries.iter().filter(|o| o.name == e.name && o.default).count();
@@ -154,9 +156,9 @@ mod tests {
     fn the_starter_is_there_under_all_its_names() {
         let c = Catalogue::built_in().unwrap();
         for text in ["smollm2", "smollm2:135m", "SMOLLM2:135M"] {
-            let e = c.find(&reference::name(text).unwrap()).unwrap();
+            let e = c.find(&ModelName::parse(text).unwrap()).unwrap();
             assert_eq!((e.parameters, e.files[0].bytes), (134_515_008, 98_362_432));
         }
-        assert!(c.find(&reference::name("smollm2:1.7b").unwrap()).is_none());
+        assert!(c.find(&ModelName::parse("smollm2:1.7b").unwrap()).is_none());
     }
 }
