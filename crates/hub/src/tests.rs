@@ -1,10 +1,14 @@
 //! Tests of the whole crate: a real hub on a temporary folder against a loopback server and a stand-in for pip.
 
 mod crash;
+mod hubs;
 mod package;
+mod registry;
+mod search;
 mod server;
 mod stored;
 mod transfer;
+mod wire;
 
 use std::path::Path;
 use std::time::Duration;
