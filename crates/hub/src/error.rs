@@ -164,6 +164,88 @@ pub enum SourceError {
         /// As delivered.
         found: String,
     },
+    /// The server's answer breaks a rule, or the server will have none of the request; it will be the same next time.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// What is asked for is not there, or not for everyone to see.
+    #[error("{what} was not found{}", hint(help))]
+    NotFound {
+        /// The repository, revision or file.
+        what: String,
+        /// What may help.
+        help: &'static str,
+    },
+    /// The publisher wants something accepted first.
+    #[error(
+        "{repo} is open only to those who accepted its conditions: do that on {page}, then {help}{}",
+        said(message)
+    )]
+    Gated {
+        /// The repository.
+        repo: String,
+        /// Where to accept.
+        page: String,
+        /// How to show who one is.
+        help: &'static str,
+        /// The server's own words.
+        message: String,
+    },
+    /// The server does not let this user in.
+    #[error("{what}: access denied; {help}{}", said(message))]
+    Denied {
+        /// The repository or model.
+        what: String,
+        /// What to do.
+        help: String,
+        /// The server's own words.
+        message: String,
+    },
+    /// Too many requests for now.
+    #[error(
+        "it limits how often it is asked, and this was too often; wait some minutes{}",
+        hint(help)
+    )]
+    Limited {
+        /// What may help.
+        help: &'static str,
+    },
+    /// The repository has nothing of the kind wanted.
+    #[error("it has no '{wanted}'; it has {}", names(have))]
+    NoVariant {
+        /// As given.
+        wanted: String,
+        /// What there is instead.
+        have: Vec<String>,
+    },
+    /// The repository has no model in GGUF at all.
+    #[error("it has no GGUF file; look for a repository of the same model with 'GGUF' in its name")]
+    NoGguf,
+    /// More than one file answers to what was asked for.
+    #[error("'{wanted}' may be {}; give the file's name", names(files))]
+    Ambiguous {
+        /// As given.
+        wanted: String,
+        /// The files it may mean.
+        files: Vec<String>,
+    },
+    /// A model in several files, some of which are missing.
+    #[error("'{wanted}' is in {total} files, of which {missing} are missing there")]
+    Incomplete {
+        /// As given.
+        wanted: String,
+        /// Files that are not there.
+        missing: usize,
+        /// Files of the whole.
+        total: usize,
+    },
+    /// A file of this machine could not be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Local {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Neither Python nor its package installer is there.
     #[error("needs Python with pip, which was not found (tried {0})")]
     NoPip(String),
@@ -198,6 +280,23 @@ impl From<HubError> for FetchError {
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HubError {
     let path = path.to_owned();
     move |source| HubError::Io { action, path, source }
+}
+
+fn hint(help: &str) -> String {
+    if help.is_empty() { String::new() } else { format!("; {help}") }
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" (it says: {message})") }
+}
+
+/// A list of names that does not fill the screen.
+fn names(all: &[String]) -> String {
+    const MOST: usize = 40;
+    let rest = all.len().saturating_sub(MOST);
+    let shown: Vec<&str> = all.iter().take(MOST).map(String::as_str).collect();
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
 }
 
 fn suggestion(near: &[String]) -> String {

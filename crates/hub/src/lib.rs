@@ -16,6 +16,8 @@ mod net;
 mod pull;
 mod python;
 mod reference;
+#[allow(dead_code, unused_imports, reason = "its callers are being written")]
+mod source;
 mod store;
 #[cfg(test)]
 mod tests;

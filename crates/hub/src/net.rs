@@ -320,6 +320,11 @@ fn parse(url: &str) -> Result<(Uri, Place), NetError> {
     }
 }
 
+/// An address that an answer of `base` points to, absolute. `None` when `base` is no address itself.
+pub(crate) fn absolute(base: &str, target: &str) -> Option<String> {
+    Some(join(&base.parse().ok()?, target))
+}
+
 /// A redirect's target, absolute. Relative ones are read as RFC 3986 says, but for `..`, which no server sends.
 fn join(base: &Uri, target: &str) -> String {
     let scheme = base.scheme_str().unwrap_or("https");

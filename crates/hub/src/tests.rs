@@ -2,10 +2,14 @@
 
 mod crash;
 mod crashes;
+mod hubs;
 mod package;
+mod registry;
+mod search;
 mod server;
 mod stored;
 mod transfer;
+mod wire;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,0 +1,301 @@
+//! Who has which file where. A source is asked over HTTP and answers with an offer: files, their lengths and digests as far as it
+//! knows them, and the address of each. Names and digests from a server are checked here, before anyone makes a path of them.
+//! Bytes of models are not fetched here, and local files are no source.
+
+mod hugging_face;
+mod key;
+mod model_scope;
+mod push;
+mod registry;
+mod search;
+mod url;
+mod variants;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ureq::http::HeaderMap;
+
+use crate::digest::Digest;
+use crate::error::SourceError;
+use crate::net::{Answer, Ask, Credential, Net, NetError};
+
+pub(crate) use hugging_face::HuggingFace;
+pub(crate) use key::Key;
+pub(crate) use model_scope::ModelScope;
+pub(crate) use push::{Pushed, push};
+pub(crate) use registry::{Fetched, Registry};
+pub(crate) use search::{Found, search_hugging_face, search_model_scope};
+pub(crate) use url::Url;
+pub(crate) use variants::{Variant, select, variants};
+
+/// Longest answer of a hub's interface. A page of search results carries the chat template of every model.
+const MAX_ANSWER: u64 = 16 << 20;
+/// Most files of one repository.
+const MAX_FILES: usize = 20_000;
+/// Longest path of a file within a repository, and longest part of it.
+const MAX_PATH: usize = 512;
+const MAX_PATH_PART: usize = 255;
+/// Longest token: what hubs give out is shorter than 100 characters.
+const MAX_TOKEN: u64 = 8 << 10;
+/// No server's wish to wait longer than this is honoured.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// Where the bytes of one file come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The source in words.
+    pub words: String,
+    pub url: String,
+    /// Sent to its own place only.
+    pub credential: Option<Credential>,
+}
+
+/// A file that a source has.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteFile {
+    /// Path within the repository, with `/` between its parts; safe to use below a folder.
+    pub path: String,
+    pub bytes: Option<u64>,
+    pub digest: Option<Digest>,
+    pub origin: Origin,
+}
+
+/// What a source has.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    /// The source in words.
+    pub words: String,
+    /// The commit that all addresses are pinned to, where there is such a thing.
+    pub revision: Option<String>,
+    pub files: Vec<RemoteFile>,
+}
+
+/// Something that has files.
+pub(crate) trait Source {
+    /// The source for people: `Hugging Face org/repo`.
+    fn words(&self) -> String;
+
+    /// Asks what is there.
+    fn offer(&self, net: &Net) -> Result<Offer, SourceError>;
+}
+
+/// A token for Hugging Face, from where its Python library has it: `HF_TOKEN`, or the file that `hf auth login` writes.
+pub(crate) fn hugging_face_token() -> Option<String> {
+    token_of_hugging_face(&|name| env::var(name).ok(), env::home_dir())
+}
+
+/// A token for ModelScope, from the variable that its Python library reads.
+pub(crate) fn model_scope_token() -> Option<String> {
+    clean_token(&env::var("MODELSCOPE_API_TOKEN").ok()?)
+}
+
+fn token_of_hugging_face(
+    var: &dyn Fn(&str) -> Option<String>,
+    home: Option<PathBuf>,
+) -> Option<String> {
+    let set = |name: &str| var(name).filter(|v| !v.trim().is_empty());
+    let off = set("HF_HUB_DISABLE_IMPLICIT_TOKEN").map(|v| v.to_ascii_uppercase());
+    if off.is_some_and(|v| matches!(v.as_str(), "1" | "ON" | "YES" | "TRUE")) {
+        return None;
+    }
+    if let Some(token) = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN")) {
+        return clean_token(&token);
+    }
+    let folder = || {
+        if let Some(folder) = set("HF_HOME") {
+            return Some(PathBuf::from(folder));
+        }
+        let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
+        Some(cache.or_else(|| Some(home?.join(".cache")))?.join("huggingface"))
+    };
+    let file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(folder()?.join("token")))?;
+    clean_token(&small_file(&file)?)
+}
+
+fn clean_token(text: &str) -> Option<String> {
+    let token: String = text.trim().chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    (!token.is_empty()).then_some(token)
+}
+
+/// Whether a path from a server stays below the folder it is put in, on every operating system, and can be shown to people.
+fn is_safe_path(path: &str) -> bool {
+    let safe =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= MAX_PATH_PART;
+    let hostile = |c: char| c.is_control() || matches!(c, '\\' | ':');
+    path.len() <= MAX_PATH && !path.contains(hostile) && path.split('/').all(safe)
+}
+
+/// A repository is `organisation/name`; Hugging Face's oldest have no organisation.
+fn check_repository(repo: &str) -> Result<(), SourceError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if is_safe_path(repo) && repo.matches('/').count() <= 1 && repo.chars().all(plain) {
+        return Ok(());
+    }
+    let name: String = repo.chars().filter(|c| !c.is_control()).take(MAX_PATH).collect();
+    Err(SourceError::Refused(format!("'{name}' is not the name of a repository")))
+}
+
+/// What an address's path may hold as it is (RFC 3986, unreserved).
+const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const PLAIN_PATH: AsciiSet = PLAIN.remove(b'/');
+
+/// One part of an address.
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, &PLAIN).to_string()
+}
+
+/// A path within an address.
+fn encoded_path(path: &str) -> String {
+    utf8_percent_encode(path, &PLAIN_PATH).to_string()
+}
+
+/// Sends a request that changes nothing, again if the server is busy. What cannot be reached is tried twice only: blocked networks
+/// let each try run into its time limit.
+fn ask(net: &Net, request: &Ask) -> Result<Answer, SourceError> {
+    let patience = &net.patience;
+    let (mut busy, mut broken) = (0, 0);
+    loop {
+        let wait = match net.send(request) {
+            Ok(answer) if matches!(answer.status(), 408 | 429 | 500 | 502..=504) => {
+                busy += 1;
+                if busy >= patience.failures {
+                    return Ok(answer);
+                }
+                answer.retry_after()
+            }
+            Ok(answer) => return Ok(answer),
+            Err(NetError::Broken(_)) if broken == 0 => {
+                broken = 1;
+                None
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let backoff = patience.backoff.saturating_mul(1 << busy.min(6));
+        thread::sleep(wait.unwrap_or(backoff).min(MAX_WAIT));
+    }
+}
+
+/// A text from a server, fit to be shown: one line, no control characters, not long.
+fn shown(text: &str) -> String {
+    const MOST: usize = 300;
+    let line: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect();
+    line.trim_end().to_owned()
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+}
+
+/// Reads a small file of secrets; nothing when it is absent.
+fn small_file(path: &Path) -> Option<String> {
+    let small = fs::metadata(path).is_ok_and(|m| m.len() <= MAX_TOKEN);
+    small.then(|| fs::read_to_string(path).ok()).flatten()
+}
+
+impl From<NetError> for SourceError {
+    fn from(e: NetError) -> SourceError {
+        match e {
+            NetError::Broken(reason) => SourceError::Unreachable(reason),
+            NetError::Refused(reason) => SourceError::Refused(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hostile_paths_are_known() {
+        for path in
+            ["a", "a/b c.gguf", "…/é", ".hidden", "a..b", "UD-Q4_K_XL/x-00001-of-00002.gguf"]
+        {
+            assert!(is_safe_path(path), "{path}");
+        }
+        let long = "a".repeat(256);
+        let deep = "a/".repeat(300) + "a";
+        for path in [
+            "",
+            "/",
+            "/etc/passwd",
+            "..",
+            "../x",
+            "a/../b",
+            "a/..",
+            "./a",
+            "a//b",
+            "a/",
+            "a\0b",
+            "a\\b",
+            "C:",
+            "C:/x",
+            "c:x",
+            "a\nb",
+            "a\u{1b}[2J",
+            &long,
+            &deep,
+        ] {
+            assert!(!is_safe_path(path), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn repositories_are_checked() {
+        for repo in ["gpt2", "org/repo", "O.rg/Re_po-1.5"] {
+            assert!(check_repository(repo).is_ok(), "{repo}");
+        }
+        for repo in ["", "/", "a/b/c", "../b", "a/..", "a b", "a?b", "a/b#c", "a%2fb", "é/b"] {
+            assert!(check_repository(repo).is_err(), "{repo}");
+        }
+    }
+
+    #[test]
+    fn texts_of_servers_are_tamed() {
+        assert_eq!(shown("  a\r\n\u{1b}[31mb  "), "a   [31mb");
+        assert_eq!(shown(&"x".repeat(1000)).len(), 300);
+    }
+
+    #[test]
+    fn tokens_are_found_where_the_python_library_has_them() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = home.path().join(".cache/huggingface");
+        fs::create_dir_all(&cache).unwrap();
+        fs::write(cache.join("token"), "hf_file\n").unwrap();
+        let other = home.path().join("other");
+        fs::write(&other, " hf_other \r\n").unwrap();
+        let at = |vars: &[(&str, &str)]| {
+            let var =
+                |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+            token_of_hugging_face(&var, Some(home.path().to_owned()))
+        };
+        let other = other.to_str().unwrap();
+        let folder = cache.to_str().unwrap();
+        let token = |text: &str| Some(text.to_owned());
+        assert_eq!(at(&[]), token("hf_file"));
+        assert_eq!(at(&[("HF_TOKEN", " hf_env\n")]), token("hf_env"));
+        assert_eq!(at(&[("HF_TOKEN", " "), ("HUGGING_FACE_HUB_TOKEN", "old")]), token("old"));
+        assert_eq!(at(&[("HF_TOKEN_PATH", other)]), token("hf_other"));
+        assert_eq!(at(&[("HF_HOME", folder)]), token("hf_file"));
+        assert_eq!(at(&[("XDG_CACHE_HOME", "/nowhere")]), None);
+        assert_eq!(at(&[("HF_TOKEN", "x"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "true")]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_safe_path_stays_below_its_folder(path in "[a./\\\\:\\PC\0]{0,12}") {
+            if is_safe_path(&path) {
+                let joined = Path::new("folder").join(&path);
+                let mut parts = joined.components();
+                prop_assert_eq!(parts.next().unwrap().as_os_str(), "folder");
+                prop_assert!(parts.all(|p| matches!(p, std::path::Component::Normal(_))));
+            }
+        }
+    }
+}
