@@ -23,7 +23,7 @@ use pull::Settings;
 use reference::{Name, Reference};
 use store::{Store, Stored};
 
-pub use catalogue::Published;
+pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
 pub use error::{HubError, SourceError, Tried};
 pub use store::Damaged;
 
@@ -153,14 +153,28 @@ impl Hub {
         self.catalogue.fetchable()
     }
 
+    /// The models of the catalogue that every one of the words fits, best first: by name, tag, family, kind, publisher or licence. All
+    /// of them, if there are no words. Not all can be pulled.
+    pub fn search(&self, words: &str) -> Vec<&CatalogueModel> {
+        self.catalogue.search(words)
+    }
+
+    /// What the catalogue says of the model that a reference means; `None` for an existing file given by its path.
+    ///
+    /// # Errors
+    /// `NoSuchFile`, `BadName`, `Unsupported`, `UnknownModel`, as in `find`.
+    pub fn describe(&self, reference: &str) -> Result<Option<&CatalogueModel>, HubError> {
+        let Reference::Name(name) = reference::parse(reference)? else { return Ok(None) };
+        self.entry(&name).map(Some)
+    }
+
     /// What a model's publisher says of its shape, under its full name; `None` if the catalogue does not have that.
     ///
     /// # Errors
     /// `NoSuchFile`, `BadName`, `Unsupported`, `UnknownModel`, as in `find`.
     pub fn published(&self, reference: &str) -> Result<Option<(String, &Published)>, HubError> {
-        let Reference::Name(name) = reference::parse(reference)? else { return Ok(None) };
-        let entry = self.entry(&name)?;
-        Ok(entry.published.as_ref().map(|published| (entry.full_name(), published)))
+        let entry = self.describe(reference)?;
+        Ok(entry.and_then(|e| Some((e.full_name(), e.published.as_ref()?))))
     }
 
     /// The local file that a reference means: an existing GGUF given by its path, or a stored model. `None` when the model is known
@@ -233,12 +247,10 @@ impl Hub {
         })
     }
 
-    /// The tag meant by a name: its own, the catalogue's default, or "latest".
+    /// The tag meant by a name: the catalogue's, which has defaults and aliases; its own; or "latest".
     fn tag<'a>(&'a self, name: &'a Name) -> &'a str {
-        match &name.tag {
-            Some(tag) => tag,
-            None => self.catalogue.find(name).map_or(DEFAULT_TAG, |e| &e.tag),
-        }
+        let known = self.catalogue.find(name).map(|entry| entry.tag.as_str());
+        known.or(name.tag.as_deref()).unwrap_or(DEFAULT_TAG)
     }
 
     fn entry(&self, name: &Name) -> Result<&Entry, HubError> {
