@@ -30,7 +30,7 @@ use pull::Settings;
 use reference::{Reference, Wanted};
 use store::{Store, Stored};
 
-pub use catalogue::Published;
+pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
 pub use error::{HubError, SourceError, Tried};
 pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
 pub use store::{Damaged, Finding, Garbage};
@@ -113,14 +113,28 @@ impl Hub {
         self.catalogue.fetchable()
     }
 
+    /// The models of the catalogue that every one of the words fits, best first: by name, tag, family, kind, publisher or licence. All
+    /// of them, if there are no words. Not all can be pulled.
+    pub fn search(&self, words: &str) -> Vec<&CatalogueModel> {
+        self.catalogue.search(words)
+    }
+
+    /// What the catalogue says of the model that a reference means; `None` for an existing file given by its path.
+    ///
+    /// # Errors
+    /// `NoSuchFile`, `BadName`, `UnknownModel`, as in `find`.
+    pub fn describe(&self, reference: &str) -> Result<Option<&CatalogueModel>, HubError> {
+        let Reference::Model(wanted) = reference::parse(reference)? else { return Ok(None) };
+        self.entry(&wanted.name).map(Some)
+    }
+
     /// What a model's publisher says of its shape, under its full name; `None` if the catalogue does not have that.
     ///
     /// # Errors
     /// `NoSuchFile`, `BadName`, `UnknownModel`, as in `find`.
     pub fn published(&self, reference: &str) -> Result<Option<(String, &Published)>, HubError> {
-        let Reference::Model(wanted) = reference::parse(reference)? else { return Ok(None) };
-        let entry = self.entry(&wanted.name)?;
-        Ok(entry.published.as_ref().map(|published| (entry.full_name(), published)))
+        let entry = self.describe(reference)?;
+        Ok(entry.and_then(|e| Some((e.full_name(), e.published.as_ref()?))))
     }
 
     /// The local file that a reference means: an existing GGUF given by its path, or a stored model. `None` when the model is known
@@ -248,17 +262,20 @@ impl Hub {
         self.store.remove(&parsed)?.ok_or_else(|| self.not_stored(name))
     }
 
-    /// A name with its tag: its own, `latest` if that is stored, or the catalogue's default.
+    /// A name as it is stored: with its own tag; without one, `latest` if that is stored, or the catalogue's default, or the only one
+    /// that there is of it.
     fn full(&self, name: &ModelName) -> Result<ModelName, HubError> {
-        if name.given_tag().is_some() {
-            return Ok(name.clone());
+        let latest = name.with_tag(name.given_tag().unwrap_or(DEFAULT_TAG))?;
+        if matches!(self.store.get(&latest), Ok(Some(_))) {
+            return Ok(latest);
         }
-        let latest = name.with_tag(DEFAULT_TAG)?;
         match self.catalogue.find(name) {
-            Some(entry) if !matches!(self.store.get(&latest), Ok(Some(_))) => {
-                name.with_tag(&entry.tag)
+            Some((entry, None)) => name.with_tag(&entry.tag),
+            Some((entry, Some(recipe))) => {
+                name.with_tag(&format!("{}-{}", entry.tag, recipe.to_ascii_lowercase()))
             }
-            _ => Ok(latest),
+            None if name.given_tag().is_none() => Ok(self.store.newest(name)?.unwrap_or(latest)),
+            None => Ok(latest),
         }
     }
 
@@ -283,7 +300,7 @@ impl Hub {
     }
 
     fn entry(&self, name: &ModelName) -> Result<&Entry, HubError> {
-        self.catalogue.find(name).ok_or_else(|| {
+        self.catalogue.find(name).map(|(entry, _)| entry).ok_or_else(|| {
             let given = match name.given_tag() {
                 Some(_) => name.to_string(),
                 None => name.to_string().replace(":latest", ""),

@@ -142,6 +142,14 @@ impl Store {
         Ok((models, damaged))
     }
 
+    /// The stored model of this name, whatever its tag, that was stored last.
+    pub fn newest(&self, name: &ModelName) -> Result<Option<ModelName>, HubError> {
+        let same = |other: &ModelName| name.with_tag(other.tag()).is_ok_and(|n| n == *other);
+        let all = self.manifests()?.into_iter().filter(|(other, _)| same(other));
+        let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        Ok(all.max_by_key(|(_, path)| changed(path)).map(|(name, _)| name))
+    }
+
     /// The text of a small layer.
     ///
     /// # Errors
