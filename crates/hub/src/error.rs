@@ -254,6 +254,9 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+    /// The file on the server was replaced while it was being fetched, and then again.
+    #[error("the file there keeps changing while it is being fetched")]
+    Changed,
     /// Neither Python nor its package installer is there.
     #[error("needs Python with pip, which was not found (tried {0})")]
     NoPip(String),
@@ -269,6 +272,8 @@ pub enum SourceError {
 #[derive(Debug)]
 pub(crate) enum FetchError {
     Source(SourceError),
+    /// Several sources were asked and given up, and that has been told.
+    Origins(Vec<Tried>),
     Local(HubError),
 }
 

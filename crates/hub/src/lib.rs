@@ -17,9 +17,9 @@ mod reference;
 mod settings;
 mod source;
 mod store;
-mod transfer;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,7 @@ pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
 pub use error::{HubError, SourceError, Tried};
 pub use pull::{Choice, Wishes};
 pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
+pub use source::Found;
 pub use store::{Damaged, Finding, Garbage};
 
 /// SHA-256 of some bytes, in 64 hexadecimal digits.
@@ -131,6 +132,28 @@ impl Hub {
     /// of them, if there are no words. Not all can be pulled.
     pub fn search(&self, words: &str) -> Vec<&CatalogueModel> {
         self.catalogue.search(words)
+    }
+
+    /// Searches the hubs for repositories with GGUF files, both at the same time; with what went wrong at one of them.
+    pub fn search_hubs(&self, words: &str, limit: usize) -> (Vec<Found>, Vec<Tried>) {
+        let Settings { net, hugging_face, hugging_face_token: token, model_scope, .. } =
+            &self.settings;
+        let token = token.as_deref();
+        let (ours, theirs) = std::thread::scope(|scope| {
+            let theirs =
+                scope.spawn(|| source::search_model_scope(net, model_scope, words, limit));
+            let ours = source::search_hugging_face(net, hugging_face, token, words, limit);
+            let died = |_| Err(SourceError::Refused("asking it failed".to_owned()));
+            (ours, theirs.join().unwrap_or_else(died))
+        });
+        let (mut found, mut tried) = (Vec::new(), Vec::new());
+        for (source, answer) in [("Hugging Face", ours), ("ModelScope", theirs)] {
+            match answer {
+                Ok(some) => found.extend(some),
+                Err(error) => tried.push(Tried { source: source.to_owned(), error }),
+            }
+        }
+        (found, tried)
     }
 
     /// What the catalogue says of the model that a reference means; `None` for an existing file given by its path.

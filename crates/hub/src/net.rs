@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::Read;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use ureq::config::Config;
@@ -125,12 +125,22 @@ pub(crate) struct Ask<'a> {
     credential: Option<&'a Credential>,
     body: &'a [u8],
     hops: usize,
+    /// Where `url` is known to redirect to.
+    known: Option<&'a str>,
 }
 
 impl<'a> Ask<'a> {
     /// A request without a body.
     pub fn new(method: Method, url: &'a str) -> Ask<'a> {
-        Ask { method, url, headers: Vec::new(), credential: None, body: &[], hops: MAX_HOPS }
+        Ask {
+            method,
+            url,
+            headers: Vec::new(),
+            credential: None,
+            body: &[],
+            hops: MAX_HOPS,
+            known: None,
+        }
     }
 
     pub fn get(url: &'a str) -> Ask<'a> {
@@ -150,6 +160,12 @@ impl<'a> Ask<'a> {
 
     pub fn body(mut self, body: &'a [u8]) -> Ask<'a> {
         self.body = body;
+        self
+    }
+
+    /// Begins where an earlier answer came from, under the rules of a redirect from this request's own address.
+    pub fn known_redirect(mut self, target: &'a str) -> Ask<'a> {
+        self.known = Some(target);
         self
     }
 
@@ -187,9 +203,9 @@ impl Answer {
         self.header(CONTENT_LENGTH)?.trim().parse().ok()
     }
 
-    /// The server's wish for a pause, in whole seconds; dates are not understood.
+    /// The server's wish for a pause, given as seconds or as a date (RFC 9110); a date that has passed is no pause.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.header(RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
+        pause(self.header(RETRY_AFTER)?.trim(), SystemTime::now())
     }
 
     pub fn into_reader(self) -> impl Read + Send + 'static {
@@ -251,6 +267,9 @@ impl Net {
         let first = parse(ask.url)?;
         let (mut uri, mut place) = first.clone();
         let mut guarded = false;
+        if let Some(known) = ask.known {
+            (uri, place, guarded) = self.redirected(&first.1, &uri, &place, known)?;
+        }
         for _ in 0..=ask.hops {
             let answer = self.step(ask, &uri, &place, guarded)?;
             let follow = matches!(ask.method, Method::GET | Method::HEAD) && ask.hops > 0;
@@ -259,14 +278,25 @@ impl Net {
             else {
                 return Ok(answer);
             };
-            let next = parse(&join(&uri, target))?;
-            if place.scheme == "https" && next.1.scheme != "https" {
-                return Err(NetError::Refused(format!("it redirects from https to {target}")));
-            }
-            guarded = next.1 != first.1 && !self.is_private(&first.1);
-            (uri, place) = next;
+            (uri, place, guarded) = self.redirected(&first.1, &uri, &place, target)?;
         }
         Err(NetError::Refused(format!("it redirects more than {} times", ask.hops)))
+    }
+
+    /// Where a redirect leads, and whether that has to be a public place.
+    fn redirected(
+        &self,
+        first: &Place,
+        uri: &Uri,
+        place: &Place,
+        target: &str,
+    ) -> Result<(Uri, Place, bool), NetError> {
+        let next = parse(&join(uri, target))?;
+        if place.scheme == "https" && next.1.scheme != "https" {
+            return Err(NetError::Refused(format!("it redirects from https to {target}")));
+        }
+        let guarded = next.1 != *first && !self.is_private(first);
+        Ok((next.0, next.1, guarded))
     }
 
     fn step(&self, ask: &Ask, uri: &Uri, place: &Place, guarded: bool) -> Result<Answer, NetError> {
@@ -323,6 +353,14 @@ fn parse(url: &str) -> Result<(Uri, Place), NetError> {
 /// An address that an answer of `base` points to, absolute. `None` when `base` is no address itself.
 pub(crate) fn absolute(base: &str, target: &str) -> Option<String> {
     Some(join(&base.parse().ok()?, target))
+}
+
+fn pause(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// A redirect's target, absolute. Relative ones are read as RFC 3986 says, but for `..`, which no server sends.
@@ -447,6 +485,16 @@ mod tests {
         ] {
             assert_eq!(join(&base, target), expected);
         }
+    }
+
+    #[test]
+    fn pauses_are_seconds_or_dates() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let now = httpdate::parse_http_date(date).unwrap() - Duration::from_secs(30);
+        assert_eq!(pause("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(pause(date, now), Some(Duration::from_secs(30)));
+        assert_eq!(pause(date, now + Duration::from_secs(99)), Some(Duration::ZERO));
+        assert_eq!(pause("soon", now), None);
     }
 
     #[test]

@@ -22,15 +22,18 @@ use ureq::http::HeaderMap;
 
 use crate::digest::Digest;
 use crate::error::SourceError;
-use crate::net::{Answer, Ask, Credential, Net, NetError};
+use crate::net::{Answer, Ask, Net, NetError};
 
 pub(crate) use hugging_face::HuggingFace;
 pub(crate) use key::Key;
 pub(crate) use model_scope::ModelScope;
 pub(crate) use push::{Pushed, push};
 pub(crate) use registry::{Fetched, Registry};
-pub(crate) use search::{Found, search_hugging_face, search_model_scope};
+pub use search::Found;
+pub(crate) use search::{search_hugging_face, search_model_scope};
 pub(crate) use url::Url;
+
+pub(crate) use crate::transfer::Origin;
 pub(crate) use variants::{Variant, select, variants};
 
 /// Longest answer of a hub's interface. A page of search results carries the chat template of every model.
@@ -44,16 +47,6 @@ const MAX_PATH_PART: usize = 255;
 const MAX_TOKEN: u64 = 8 << 10;
 /// No server's wish to wait longer than this is honoured.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-
-/// Where the bytes of one file come from.
-#[derive(Clone, Debug)]
-pub(crate) struct Origin {
-    /// The source in words.
-    pub words: String,
-    pub url: String,
-    /// Sent to its own place only.
-    pub credential: Option<Credential>,
-}
 
 /// A file that a source has.
 #[derive(Clone, Debug)]

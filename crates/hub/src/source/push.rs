@@ -11,7 +11,7 @@ use md5::{Digest as _, Md5};
 use ureq::http::Method;
 use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 
-use super::{MAX_WAIT, Registry, encoded};
+use super::{Registry, encoded};
 use crate::digest::Digest;
 use crate::error::SourceError;
 use crate::manifest::{Layer, Manifest};

@@ -21,7 +21,7 @@ const MAX_TAGS: usize = 64;
 
 /// A repository that a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub struct Found {
     /// Host of its name: `hf.co`, `modelscope.cn`.
     pub hub: &'static str,
     /// `organisation/name`.
