@@ -162,6 +162,11 @@ impl Entry {
         format!("{}:{}", self.name, self.tag)
     }
 
+    /// The shape, where the config is known.
+    pub fn published(&self) -> Option<&Published> {
+        self.published.as_ref()
+    }
+
     /// Whether a tag, or its absence, means this one among the entries of its name.
     fn answers(&self, tag: Option<&str>) -> bool {
         match tag {
@@ -237,7 +242,8 @@ impl Catalogue {
         }
         let mut ends = tag.match_indices('-').map(|(at, _)| at).collect::<Vec<_>>();
         ends.reverse();
-        let split = |at: usize| Some((tag.get(..at)?, given.get(at + 1..).filter(|r| !r.is_empty())?));
+        let split =
+            |at: usize| Some((tag.get(..at)?, given.get(at + 1..).filter(|r| !r.is_empty())?));
         let mut splits = ends.into_iter().filter_map(split);
         splits.find_map(|(tag, recipe)| {
             named().find(|e| e.answers(Some(tag))).map(|entry| (entry, Some(recipe)))

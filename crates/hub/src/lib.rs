@@ -26,15 +26,15 @@ use std::path::{Path, PathBuf};
 use catalogue::{Catalogue, Entry};
 use name::{DEFAULT_TAG, ModelName};
 use pull::plan::Planner;
+use reference::{Reference, Wanted};
 use settings::Settings;
 use source::{Key, Registry};
-use reference::{Reference, Wanted};
 use store::{Store, Stored};
 
 pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
 pub use error::{HubError, SourceError, Tried};
-pub use pull::{Choice, Wishes};
 pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
+pub use pull::{Choice, Wishes};
 pub use source::Found;
 pub use store::{Damaged, Finding, Garbage};
 
@@ -140,8 +140,7 @@ impl Hub {
             &self.settings;
         let token = token.as_deref();
         let (ours, theirs) = std::thread::scope(|scope| {
-            let theirs =
-                scope.spawn(|| source::search_model_scope(net, model_scope, words, limit));
+            let theirs = scope.spawn(|| source::search_model_scope(net, model_scope, words, limit));
             let ours = source::search_hugging_face(net, hugging_face, token, words, limit);
             let died = |_| Err(SourceError::Refused("asking it failed".to_owned()));
             (ours, theirs.join().unwrap_or_else(died))

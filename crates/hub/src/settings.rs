@@ -49,7 +49,8 @@ impl Settings {
             let value = env::var(name).ok().or_else(|| file.get(name).cloned())?;
             Some(value.trim().to_owned()).filter(|v| !v.is_empty())
         };
-        let address = |name: &str, default| normal_endpoint(&set(name).unwrap_or_default(), default);
+        let address =
+            |name: &str, default| normal_endpoint(&set(name).unwrap_or_default(), default);
         let first = match set("HOB_HUB").map(|v| v.to_ascii_lowercase()).as_deref() {
             Some("modelscope" | "modelscope.cn") => First::ModelScope,
             _ => First::HuggingFace,

@@ -20,8 +20,8 @@ use crate::catalogue::Catalogue;
 use crate::digest::Hasher;
 use crate::net::{Net, Patience};
 use crate::python::Pip;
-use crate::store::Store;
 use crate::settings::{First, Settings};
+use crate::store::Store;
 use crate::transfer::Options;
 use crate::{Hub, HubError, LocalModel, Progress, Wishes};
 

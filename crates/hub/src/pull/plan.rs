@@ -14,8 +14,8 @@ use crate::name::{DEFAULT_HOST, HUGGING_FACE, MODEL_SCOPE, ModelName};
 use crate::reference::Wanted;
 use crate::settings::{First, Settings};
 use crate::source::{
-    HuggingFace, Key, ModelScope, Offer, Origin, Registry, RemoteFile, Source, Url, Variant, select,
-    variants,
+    HuggingFace, Key, ModelScope, Offer, Origin, Registry, RemoteFile, Source, Url, Variant,
+    select, variants,
 };
 
 /// Most repositories of one hub that are asked for one model.
@@ -306,13 +306,7 @@ fn named(name: &ModelName, variant: &Variant) -> Result<ModelName, HubError> {
     }
 }
 
-fn plan_of(
-    name: ModelName,
-    offer: &Offer,
-    all: &[Offer],
-    variant: &Variant,
-    facts: Facts,
-) -> Plan {
+fn plan_of(name: ModelName, offer: &Offer, all: &[Offer], variant: &Variant, facts: Facts) -> Plan {
     let blobs = variant.files.iter().map(|file| blob(model_layer(), file, all)).collect();
     let facts = Facts { recipe: variant.recipe.clone(), ..facts };
     Plan { name, blobs, manifest: None, facts, revision: offer.revision.clone() }

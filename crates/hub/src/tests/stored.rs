@@ -39,7 +39,10 @@ fn unknown_names_come_with_near_ones() {
             Err(HubError::UnknownModel { near, .. }) => assert!(near[0].starts_with("smollm2:")),
             other => panic!("{wrong}: {other:?}"),
         }
-        assert!(matches!(hub.pull(wrong, &Wishes::plain(), &mut |_| ()), Err(HubError::UnknownModel { .. })));
+        assert!(matches!(
+            hub.pull(wrong, &Wishes::plain(), &mut |_| ()),
+            Err(HubError::UnknownModel { .. })
+        ));
     }
 }
 
