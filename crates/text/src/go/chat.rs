@@ -12,7 +12,7 @@ use crate::{ChatFormat, Message, RenderOptions, TextError};
 
 /// The longest template that is parsed; the longest known is 9 kB.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
-/// Fuel for a small conversation: steps, or 64 bytes each. The known templates use less than 2,000.
+/// Fuel for a small conversation: steps, or 64 bytes each.
 const BASE_FUEL: u64 = 50_000;
 /// More fuel for each message.
 const MESSAGE_FUEL: u64 = 2_000;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
 
-use super::print::{Buffer, Refusal, chars, write_json, write_plain};
+use super::print::{Buffer, NO_VALUE, Refusal, chars, is_print, write_json, write_plain};
 use super::printf;
 use super::value::{Struct, Value};
 
@@ -132,6 +132,7 @@ impl Function {
                     .map(|o| Value::Bool(!o.is_some_and(Ordering::is_lt)));
             }
             Len => return length(first).map(Value::Int),
+            Index if matches!(first, Value::Nil) => return Err("index of untyped nil".into()),
             Index => return others.iter().try_fold(first.clone(), |item, at| index(&item, at)),
             Slice => return slice(first, others),
             Print => print(arguments, &mut out)?,
@@ -148,7 +149,7 @@ impl Function {
             },
             Html | Js | UrlQuery => {
                 let mut text = Buffer::new(room);
-                print(arguments, &mut text)?;
+                print(&shown(arguments), &mut text)?;
                 escape(self, &text.bytes, &mut out)?;
             }
             Json => write_json(first, &mut out)?,
@@ -238,7 +239,7 @@ fn index(item: &Value, at: &Value) -> Result<Value, Refusal> {
             Value::Text(key) => Ok(map.get(key).clone()),
             other => Err(wrong_type("string", other)),
         },
-        Value::Nil => Err("index of untyped nil".into()),
+        Value::Nil => Err("index of nil".into()),
         other => Err(format!("can't index item of type {}", other.kind()).into()),
     }
 }
@@ -270,6 +271,15 @@ fn slice(item: &Value, positions: &[Value]) -> Result<Value, Refusal> {
         _ => None,
     };
     part.ok_or_else(|| "invalid slice index".into())
+}
+
+/// Arguments as an action would write them.
+fn shown(arguments: &[Value]) -> Vec<Value> {
+    let shown = |value: &Value| match value {
+        Value::Nil => Value::text(NO_VALUE),
+        value => value.clone(),
+    };
+    arguments.iter().map(shown).collect()
 }
 
 /// As `fmt.Sprint`: a blank between two where neither is a text.
@@ -328,7 +338,7 @@ fn js(c: char) -> Option<String> {
         '\'' => "\\'".to_owned(),
         '"' => "\\\"".to_owned(),
         '<' | '>' | '&' | '=' | '\0'..='\x1f' => format!("\\u{:04X}", u32::from(c)),
-        _ if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        _ if !is_print(c) => format!("\\u{:04X}", u32::from(c)),
         _ => return None,
     })
 }

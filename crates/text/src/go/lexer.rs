@@ -1,5 +1,6 @@
 //! Source to tokens, by the rules of Go's text/template: `{{`, `}}`, their trim markers, comments.
-//! All tokens are made at once; the first error is the last token, so that errors of grammar before it come first. Absent: other delimiters.
+//! All tokens are made at once; the first error is the last token, so that errors of grammar before it come first. Absent: other
+//! delimiters, and hexadecimal floats.
 
 /// A piece of a source.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,11 +73,10 @@ const MARKER: usize = 2;
 /// The tokens of a source; the last is an error or the end.
 pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut lexer = Lexer { source, start: 0, at: 0, line: 1, parens: 0, tokens: Vec::new() };
-    let kind_and_text = match lexer.all() {
+    let (kind, text) = match lexer.all() {
         Ok(()) => (Kind::End, std::borrow::Cow::Borrowed("")),
         Err(message) => (Kind::Error, message.into()),
     };
-    let (kind, text) = kind_and_text;
     lexer.tokens.push(Token { kind, text, line: lexer.line });
     lexer.tokens
 }

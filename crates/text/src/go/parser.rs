@@ -193,8 +193,8 @@ impl<'t, 's> Parser<'t, 's> {
             Keyword::Template => return self.template(token.line),
             Keyword::Break => return self.leave(Node::Break, "break"),
             Keyword::Continue => return self.leave(Node::Continue, "continue"),
-            // Not at the end of an action either, and `define` only at the top.
             Keyword::Nil => {
+                // No statement: an operand.
                 self.at -= 1;
                 return self.action();
             }

@@ -79,10 +79,13 @@ impl Buffer {
     }
 }
 
+/// What an action writes for nothing.
+pub(super) const NO_VALUE: &str = "<no value>";
+
 /// What an action writes.
 pub(super) fn write_action(value: &Value, out: &mut Buffer) -> Result<(), Refusal> {
     match value {
-        Value::Nil => out.push_str("<no value>"),
+        Value::Nil => out.push_str(NO_VALUE),
         _ => write_plain(value, out),
     }
 }
@@ -203,6 +206,13 @@ pub(super) fn chars(text: &[u8]) -> impl Iterator<Item = char> + '_ {
         let broken = chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER);
         chunk.valid().chars().chain(broken)
     })
+}
+
+/// Whether Go writes a character as it is.
+pub(super) fn is_print(c: char) -> bool {
+    use unicode_properties::{GeneralCategoryGroup as Group, UnicodeGeneralCategory};
+    let seen = !matches!(c.general_category_group(), Group::Other | Group::Separator);
+    seen || c == ' '
 }
 
 fn json_float(f: f64, out: &mut Buffer) -> Result<(), Refusal> {

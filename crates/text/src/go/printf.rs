@@ -2,7 +2,7 @@
 //! Go writes it (`%!d(string=x)`). Absent: argument indexes (`%[1]d`), pointers, and quoting with `#`.
 
 use super::print::{
-    Buffer, Refusal, chars, general, not_finite, scientific, with_exponent, write_plain,
+    Buffer, Refusal, chars, general, is_print, not_finite, scientific, with_exponent, write_plain,
 };
 use super::value::{Show, Value};
 
@@ -251,7 +251,8 @@ fn quoted(text: &[u8]) -> Vec<u8> {
                 '\t' => out.push_str("\\t"),
                 '\x0b' => out.push_str("\\v"),
                 '\0'..='\x1f' | '\x7f' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-                _ if !c.is_control() => out.push(c),
+                _ if is_print(c) => out.push(c),
+                '\u{10000}'.. => out.push_str(&format!("\\U{:08x}", u32::from(c))),
                 _ => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             }
         }

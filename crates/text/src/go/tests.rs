@@ -82,3 +82,186 @@ fn the_language_is_that_of_go() {
     assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
     assert!(count > 400, "{count}");
 }
+
+/// Pieces that sources are made of.
+const PIECES: [&str; 72] = [
+    "{{",
+    "}}",
+    "{{-",
+    "-}}",
+    "{{ ",
+    " }}",
+    " ",
+    "\n",
+    "(",
+    ")",
+    "|",
+    ",",
+    ".",
+    "$",
+    "$x",
+    "$y",
+    ":=",
+    "=",
+    "if",
+    "else",
+    "end",
+    "range",
+    "with",
+    "define",
+    "template",
+    "block",
+    "break",
+    "continue",
+    "nil",
+    "true",
+    "/*",
+    "*/",
+    "\"a\"",
+    "`b`",
+    "'c'",
+    "\"",
+    "\\",
+    "1",
+    "-1",
+    "2.5",
+    "99999999999",
+    ".name",
+    ".map",
+    ".list",
+    ".x",
+    "and",
+    "or",
+    "not",
+    "eq",
+    "lt",
+    "len",
+    "index",
+    "slice",
+    "print",
+    "printf",
+    "println",
+    "json",
+    "html",
+    "js",
+    "urlquery",
+    "currentDate",
+    "\"%v %*d %q %x\"",
+    "é",
+    "\u{a0}",
+    "\0",
+    "{{ end }}",
+    "{{ else }}",
+    "{{ .list }}",
+    "{{ range .list }}",
+    "{{ if .name }}",
+    "{{ define \"a\" }}",
+    "{{ template \"a\" . }}",
+];
+
+fn any_source() -> impl Strategy<Value = String> {
+    let pieces = prop::collection::vec(prop::sample::select(&PIECES[..]), 0..40);
+    prop_oneof![
+        pieces.prop_map(|pieces| pieces.join(" ")),
+        "\\PC{0,60}",
+        "(\\{\\{ ?\\PC{0,12} ?\\}\\}){0,6}"
+    ]
+}
+
+/// One action of functions on anything, which parses more often than not.
+fn any_action() -> impl Strategy<Value = String> {
+    const FUNCTIONS: [&str; 20] = [
+        "and",
+        "or",
+        "not",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "len",
+        "index",
+        "slice",
+        "print",
+        "printf",
+        "println",
+        "json",
+        "html",
+        "js",
+        "urlquery",
+        "toTypeScriptType",
+    ];
+    const OPERANDS: [&str; 16] = [
+        ".",
+        ".name",
+        ".n",
+        ".list",
+        ".map",
+        ".missing",
+        ".uni",
+        "nil",
+        "true",
+        "0",
+        "1",
+        "-3",
+        "2.5",
+        "\"é\"",
+        "\"%v|%5.1f|%-9s|%+d|%c\"",
+        "9223372036854775807",
+    ];
+    let call = (
+        prop::sample::select(&FUNCTIONS[..]),
+        prop::collection::vec(prop::sample::select(&OPERANDS[..]), 0..4),
+    );
+    prop::collection::vec(call, 1..4).prop_map(|calls| {
+        let calls: Vec<String> =
+            calls.iter().map(|(f, args)| format!("{f} {}", args.join(" "))).collect();
+        format!("{{{{ {} }}}}", calls.join(" | "))
+    })
+}
+
+fn check_any(source: &str) {
+    let data = serde_json::json!({"name": "hob", "n": 3, "list": [1, "b", null], "map": {"k": [true]}, "uni": "a🚀é"});
+    let limits = Limits { fuel: 20_000, output: 1 << 16 };
+    if let Ok(tree) = parser::parse(source) {
+        if let Ok(text) = eval::run(&tree, &tree.root, &Value::from(&data), limits, None) {
+            assert!(text.len() <= limits.output);
+        }
+    }
+    if let Ok(template) = GoTemplate::new(source) {
+        let messages =
+            [Message::new("user", "a"), Message::new("assistant", "é"), Message::new("user", "")];
+        let _ = template.render(&messages, &RenderOptions::default());
+        let _ = template.render_insert("a", "b", &RenderOptions::default());
+        let _ = (template.capabilities(), template.thinking_tags(), template.format());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_source_panics(source in any_source()) {
+        check_any(&source);
+    }
+
+    #[test]
+    fn no_call_panics(source in any_action()) {
+        check_any(&source);
+    }
+
+    /// Text without delimiters is what it is.
+    #[test]
+    fn text_stays(text in "[^{]{0,40}") {
+        prop_assert_eq!(found(&text, &Value::Nil, None), text);
+    }
+
+    /// A string literal reads as what `%q` wrote.
+    #[test]
+    fn quoted_texts_read_back(text in "\\PC{0,40}") {
+        let data = Value::map(vec![("t".into(), Value::text(&text))], super::value::Show::Plain);
+        let quoted = found("{{ printf \"%q\" .t }}", &data, None);
+        prop_assert_eq!(found(&format!("{{{{ {quoted} }}}}"), &data, None), text);
+    }
+}
