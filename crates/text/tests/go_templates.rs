@@ -302,6 +302,15 @@ fn a_template_bomb_is_refused() {
         assert!(matches!(result, Err(TextError::TemplateLimit { .. })), "{bomb:.80}: {result:?}");
     }
     assert_eq!(render(&chain, &[("user", "Hi")]), "");
+    let long = [Message::new("user", "x".repeat(1 << 20))];
+    for work in ["eq .Prompt .Prompt", "printf \"%.1s\" .Prompt", "slice .Prompt 1"] {
+        let source = format!("{{{{ range 999999999 }}}}{{{{ $x := {work} }}}}{{{{ end }}}}");
+        let source = source.replace(".Prompt", "$.Prompt");
+        let result = GoTemplate::new(&source).unwrap().render(&long, &RenderOptions::default());
+        assert!(matches!(result, Err(TextError::TemplateLimit { .. })), "{work}: {result:?}");
+    }
+    let many: String = (0..9999).map(|i| format!("{{{{ $x{i} := 1 }}}}")).collect();
+    assert!(matches!(GoTemplate::new(&many), Err(TextError::TemplateLimit { .. })));
     let long = "x".repeat(2 << 20);
     assert!(matches!(GoTemplate::new(&long), Err(TextError::TemplateLimit { .. })));
 }

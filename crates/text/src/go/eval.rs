@@ -142,14 +142,14 @@ impl<'t> Run<'t> {
         line: u32,
         write: impl FnOnce(&mut Buffer) -> Result<(), Refusal>,
     ) -> Result<(), TextError> {
-        let before = self.out.bytes.len();
+        let before = self.out.work;
         write(&mut self.out).map_err(|refusal| match refusal {
             Refusal::Wrong(message) => at_line(line, &message),
             Refusal::Full => {
                 TextError::TemplateLimit { what: "bytes of output", limit: self.limits.output }
             }
         })?;
-        self.burn(((self.out.bytes.len() - before) / BYTES_PER_STEP) as u64)
+        self.burn(((self.out.work - before) / BYTES_PER_STEP) as u64)
     }
 
     fn choice(
@@ -318,12 +318,10 @@ impl<'t> Run<'t> {
         }
         arguments.extend(last);
         let room = usize::try_from(self.fuel).unwrap_or(usize::MAX).saturating_mul(BYTES_PER_STEP);
-        let result = function.call(&arguments, room, self.now);
-        let value = result.map_err(|refusal| self.refused(line, refusal))?;
-        if let Value::Text(text) = &value {
-            self.burn((text.len() / BYTES_PER_STEP) as u64)?;
-        }
-        Ok(value)
+        let mut out = Buffer::new(room);
+        let value = function.call(&arguments, &mut out, self.now);
+        self.burn((out.work / BYTES_PER_STEP) as u64)?;
+        value.map_err(|refusal| self.refused(line, refusal))
     }
 
     /// `and` and `or`: the first argument that decides, else the last.

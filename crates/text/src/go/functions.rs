@@ -99,65 +99,83 @@ impl Function {
         Ok(())
     }
 
-    /// Its value; what is written for it fits `room` bytes, and `now` is the time for dates.
+    /// Its value. A text is written to `out`, whose end bounds it; `now` is the time for dates.
     pub(super) fn call(
         self,
         arguments: &[Value],
-        room: usize,
+        out: &mut Buffer,
         now: Option<SystemTime>,
     ) -> Result<Value, Refusal> {
         use Function::*;
         self.check_arity(arguments.len())?;
         let (first, others) = arguments.split_first().unwrap_or((&Value::Nil, &[]));
         let second = others.first().unwrap_or(&Value::Nil);
-        let mut out = Buffer::new(room);
-        match self {
-            And | Or => return Ok(first.clone()),
-            Not => return Ok(Value::Bool(!first.truth())),
-            Eq => return equal_to_one(first, others).map(Value::Bool),
-            Ne => return equal(first, second).map(|same| Value::Bool(!same)),
-            Lt => {
-                return compare(first, second).map(|o| Value::Bool(o.is_some_and(Ordering::is_lt)));
-            }
-            Le => {
-                return compare(first, second).map(|o| Value::Bool(o.is_some_and(Ordering::is_le)));
-            }
+        if matches!(self, Eq | Ne | Lt | Le | Gt | Ge) {
+            out.work += arguments.iter().map(text_bytes).sum::<usize>();
+        }
+        let order = || compare(first, second);
+        Ok(match self {
+            And | Or => first.clone(),
+            Not => Value::Bool(!first.truth()),
+            Eq => Value::Bool(equal_to_one(first, others)?),
+            Ne => Value::Bool(!equal(first, second)?),
+            Lt => Value::Bool(order()?.is_some_and(Ordering::is_lt)),
+            Le => Value::Bool(order()?.is_some_and(Ordering::is_le)),
             // Not simply greater: what is no number is neither lower nor the same.
-            Gt => {
-                return compare(first, second)
-                    .map(|o| Value::Bool(!o.is_some_and(Ordering::is_le)));
-            }
-            Ge => {
-                return compare(first, second)
-                    .map(|o| Value::Bool(!o.is_some_and(Ordering::is_lt)));
-            }
-            Len => return length(first).map(Value::Int),
+            Gt => Value::Bool(!order()?.is_some_and(Ordering::is_le)),
+            Ge => Value::Bool(!order()?.is_some_and(Ordering::is_lt)),
+            Len => Value::Int(length(first)?),
             Index if matches!(first, Value::Nil) => return Err("index of untyped nil".into()),
-            Index => return others.iter().try_fold(first.clone(), |item, at| index(&item, at)),
-            Slice => return slice(first, others),
-            Print => print(arguments, &mut out)?,
-            Println => {
+            Index => others.iter().try_fold(first.clone(), |item, at| index(&item, at))?,
+            Slice => {
+                let part = slice(first, others)?;
+                out.work += text_bytes(&part);
+                part
+            }
+            _ => {
+                self.write(arguments, out, now)?;
+                Value::Text(std::mem::take(&mut out.bytes).into())
+            }
+        })
+    }
+
+    /// Writes the value of a function that makes texts.
+    fn write(
+        self,
+        arguments: &[Value],
+        out: &mut Buffer,
+        now: Option<SystemTime>,
+    ) -> Result<(), Refusal> {
+        let (first, others) = arguments.split_first().unwrap_or((&Value::Nil, &[]));
+        match self {
+            Function::Println => {
                 for (i, value) in arguments.iter().enumerate() {
                     out.push_str(if i > 0 { " " } else { "" })?;
-                    write_plain(value, &mut out)?;
+                    write_plain(value, out)?;
                 }
-                out.push_str("\n")?;
+                out.push_str("\n")
             }
-            Printf => match first {
-                Value::Text(format) => printf::write(format, others, &mut out)?,
-                other => return Err(wrong_type("string", other)),
+            Function::Printf => match first {
+                Value::Text(format) => printf::write(format, others, out),
+                other => Err(wrong_type("string", other)),
             },
-            Html | Js | UrlQuery => {
-                let mut text = Buffer::new(room);
-                print(&shown(arguments), &mut text)?;
-                escape(self, &text.bytes, &mut out)?;
+            Function::Html | Function::Js | Function::UrlQuery => {
+                let text = out.aside(|text| print(&shown(arguments), text))?;
+                escape(self, &text, out)
             }
-            Json => write_json(first, &mut out)?,
-            CurrentDate => date(arguments, now, 0, &mut out)?,
-            YesterdayDate => date(arguments, now, 1, &mut out)?,
-            ToTypeScriptType => out.push_str(&typescript(first))?,
+            Function::Json => write_json(first, out),
+            Function::CurrentDate => date(arguments, now, 0, out),
+            Function::YesterdayDate => date(arguments, now, 1, out),
+            Function::ToTypeScriptType => out.push_str(&typescript(first)),
+            _ => print(arguments, out),
         }
-        Ok(Value::Text(out.bytes.into()))
+    }
+}
+
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        _ => 0,
     }
 }
 

@@ -12,6 +12,9 @@ use crate::TextError;
 /// How deep lists and parentheses may be nested; the deepest known template has 6.
 const MAX_NESTING: usize = 64;
 
+/// Variables in sight: they are searched one by one.
+const MAX_VARIABLES: usize = 1000;
+
 /// Parses a source.
 pub(super) fn parse(source: &str) -> Result<Tree, TextError> {
     let tokens = tokens(source);
@@ -361,6 +364,9 @@ impl<'t, 's> Parser<'t, 's> {
                 return Ok(());
             }
             self.at += after + 1;
+            if self.variables.len() >= MAX_VARIABLES {
+                return Err(TextError::TemplateLimit { what: "variables", limit: MAX_VARIABLES });
+            }
             self.variables.push(name.clone());
             pipe.variables.push(name);
             if !comma {

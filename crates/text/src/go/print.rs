@@ -28,12 +28,14 @@ impl From<&str> for Refusal {
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     pub(super) bytes: Vec<u8>,
+    /// All that was written or compared on the way, in bytes.
+    pub(super) work: usize,
     room: usize,
 }
 
 impl Buffer {
     pub(super) fn new(room: usize) -> Self {
-        Self { bytes: Vec::new(), room }
+        Self { bytes: Vec::new(), work: 0, room }
     }
 
     /// How many bytes more it takes.
@@ -45,6 +47,7 @@ impl Buffer {
         if bytes.len() > self.left() {
             return Err(Refusal::Full);
         }
+        self.work += bytes.len();
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
@@ -58,8 +61,20 @@ impl Buffer {
         if times > self.left() {
             return Err(Refusal::Full);
         }
+        self.work += times;
         self.bytes.resize(self.bytes.len() + times, byte);
         Ok(())
+    }
+
+    /// What is written on the way to something else.
+    pub(super) fn aside(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), Refusal>,
+    ) -> Result<Vec<u8>, Refusal> {
+        let mut aside = Self::new(self.left());
+        write(&mut aside)?;
+        self.work += aside.work;
+        Ok(aside.bytes)
     }
 
     /// Items with something between them.

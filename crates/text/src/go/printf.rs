@@ -137,10 +137,9 @@ fn write_verb(verb: char, format: Format, value: &Value, out: &mut Buffer) -> Re
                 Value::Int(i) => return integer('d', format, *i, out),
                 _ => {}
             }
-            let mut text = Buffer::new(out.left());
-            write_plain(value, &mut text)?;
+            let text = out.aside(|text| write_plain(value, text))?;
             let precision = if as_text(value) { format.precision } else { None };
-            return pad(&shortened(&text.bytes, precision), Format { zero: false, ..format }, out);
+            return pad(&shortened(&text, precision), Format { zero: false, ..format }, out);
         }
         _ => {}
     }
@@ -149,9 +148,8 @@ fn write_verb(verb: char, format: Format, value: &Value, out: &mut Buffer) -> Re
         Value::Float(f) if "eEfFgG".contains(verb) => float(verb, format, *f, out),
         Value::Bool(b) if verb == 't' => pad(b.to_string().as_bytes(), format, out),
         _ if as_text(value) && "sqxX".contains(verb) => {
-            let mut text = Buffer::new(out.left());
-            write_plain(value, &mut text)?;
-            string(verb, format, &text.bytes, out)
+            let text = out.aside(|text| write_plain(value, text))?;
+            string(verb, format, &text, out)
         }
         Value::List(list) => each(verb, format, list.items(), ("[", "]"), out),
         Value::Struct(s) => {

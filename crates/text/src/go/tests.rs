@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use serde::Deserialize;
 
+use super::ast::Tree;
 use super::eval::{self, Limits};
 use super::value::Value;
 use super::{GoTemplate, parser};
@@ -224,10 +225,9 @@ fn any_action() -> impl Strategy<Value = String> {
 fn check_any(source: &str) {
     let data = serde_json::json!({"name": "hob", "n": 3, "list": [1, "b", null], "map": {"k": [true]}, "uni": "a🚀é"});
     let limits = Limits { fuel: 20_000, output: 1 << 16 };
-    if let Ok(tree) = parser::parse(source) {
-        if let Ok(text) = eval::run(&tree, &tree.root, &Value::from(&data), limits, None) {
-            assert!(text.len() <= limits.output);
-        }
+    let run = |tree: Tree| eval::run(&tree, &tree.root, &Value::from(&data), limits, None);
+    if let Ok(text) = parser::parse(source).and_then(run) {
+        assert!(text.len() <= limits.output);
     }
     if let Ok(template) = GoTemplate::new(source) {
         let messages =
