@@ -309,6 +309,12 @@ fn a_template_bomb_is_refused() {
         let result = GoTemplate::new(&source).unwrap().render(&long, &RenderOptions::default());
         assert!(matches!(result, Err(TextError::TemplateLimit { .. })), "{work}: {result:?}");
     }
+    // Turns share what a conversation may use.
+    let turns: Vec<Message> =
+        (0..2000).map(|i| Message::new(["user", "assistant"][i % 2], "x")).collect();
+    let source = "{{ range 5000 }}{{ end }}{{ .Prompt }}{{ .Response }}";
+    let result = GoTemplate::new(source).unwrap().render(&turns, &RenderOptions::default());
+    assert!(matches!(result, Err(TextError::TemplateLimit { .. })), "{result:?}");
     let many: String = (0..9999).map(|i| format!("{{{{ $x{i} := 1 }}}}")).collect();
     assert!(matches!(GoTemplate::new(&many), Err(TextError::TemplateLimit { .. })));
     let long = "x".repeat(2 << 20);

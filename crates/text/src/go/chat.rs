@@ -85,13 +85,14 @@ impl GoTemplate {
         options: &RenderOptions,
     ) -> Result<String, TextError> {
         let turns = data::turns(messages);
-        if !self.whole {
-            return self.by_turns(&turns, options);
-        }
-        let data = data::conversation(&turns, options);
         let tools = options.tools.as_ref().map_or(0, json_bytes);
         let bytes = tools + messages.iter().map(message_bytes).sum::<usize>();
-        self.run(&self.tree.root, &data, limits(messages.len(), bytes), options).map(text)
+        let mut limits = limits(messages.len(), bytes);
+        if !self.whole {
+            return self.by_turns(&turns, &mut limits, options);
+        }
+        let data = data::conversation(&turns, options);
+        self.run(&self.tree.root, &data, &mut limits, options).map(text)
     }
 
     /// The prompt for what stands between `prompt` and `suffix`.
@@ -106,15 +107,19 @@ impl GoTemplate {
     ) -> Result<String, TextError> {
         let fields = [("Prompt", prompt), ("Suffix", suffix), ("Response", "")];
         let data = data::texts(&fields, options);
-        let limits = limits(1, prompt.len() + suffix.len());
-        self.run(&self.tree.root, &data, limits, options).map(text)
+        let mut limits = limits(1, prompt.len() + suffix.len());
+        self.run(&self.tree.root, &data, &mut limits, options).map(text)
     }
 
     /// A template without `.Messages` knows one turn: it is rendered whenever one is complete, and for the last up to the answer.
-    fn by_turns(&self, turns: &[Turn<'_>], options: &RenderOptions) -> Result<String, TextError> {
+    fn by_turns(
+        &self,
+        turns: &[Turn<'_>],
+        limits: &mut Limits,
+        options: &RenderOptions,
+    ) -> Result<String, TextError> {
         let mut out = Vec::new();
         let mut write = |nodes, [system, prompt, response]: [&str; 3]| {
-            let limits = limits(1, system.len() + prompt.len() + response.len());
             let data = data::turn(system, prompt, response, options);
             out.extend(self.run(nodes, &data, limits, options)?);
             Ok::<(), TextError>(())
@@ -145,7 +150,7 @@ impl GoTemplate {
         &self,
         nodes: &[Node],
         data: &Value,
-        limits: Limits,
+        limits: &mut Limits,
         options: &RenderOptions,
     ) -> Result<Vec<u8>, TextError> {
         eval::run(&self.tree, nodes, data, limits, options.now)

@@ -25,17 +25,17 @@ pub(super) struct Limits {
     pub(super) output: usize,
 }
 
-/// What the template `nodes` of `tree` writes about `data`.
+/// What the template `nodes` of `tree` writes about `data`; takes what it uses from `limits`.
 pub(super) fn run(
     tree: &Tree,
     nodes: &[Node],
     data: &Value,
-    limits: Limits,
+    limits: &mut Limits,
     now: Option<SystemTime>,
 ) -> Result<Vec<u8>, TextError> {
     let mut run = Run {
         tree,
-        limits,
+        limits: *limits,
         fuel: limits.fuel,
         depth: 0,
         variables: vec![("$", data.clone())],
@@ -43,6 +43,7 @@ pub(super) fn run(
         now,
     };
     run.list(data, nodes)?;
+    *limits = Limits { fuel: run.fuel, output: run.out.left() };
     Ok(run.out.bytes)
 }
 

@@ -35,7 +35,7 @@ const ROOMY: Limits = Limits { fuel: 1 << 20, output: 1 << 20 };
 
 fn render(source: &str, data: &Value, now: Option<SystemTime>) -> Result<Vec<u8>, TextError> {
     let tree = parser::parse(source)?;
-    eval::run(&tree, &tree.root, data, ROOMY, now)
+    eval::run(&tree, &tree.root, data, &mut ROOMY.clone(), now)
 }
 
 /// What was found, as the oracle tells it.
@@ -225,7 +225,8 @@ fn any_action() -> impl Strategy<Value = String> {
 fn check_any(source: &str) {
     let data = serde_json::json!({"name": "hob", "n": 3, "list": [1, "b", null], "map": {"k": [true]}, "uni": "a🚀é"});
     let limits = Limits { fuel: 20_000, output: 1 << 16 };
-    let run = |tree: Tree| eval::run(&tree, &tree.root, &Value::from(&data), limits, None);
+    let run =
+        |tree: Tree| eval::run(&tree, &tree.root, &Value::from(&data), &mut limits.clone(), None);
     if let Ok(text) = parser::parse(source).and_then(run) {
         assert!(text.len() <= limits.output);
     }
