@@ -5,6 +5,8 @@
 mod chat;
 mod detokenizer;
 mod error;
+mod go;
+mod modelfile;
 mod tokenizer;
 
 pub use chat::{
@@ -12,6 +14,8 @@ pub use chat::{
 };
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
+pub use go::{Capabilities, GoTemplate};
+pub use modelfile::{Modelfile, ModelfileError, Parameter};
 pub use tokenizer::{EncodeOptions, Tokenizer};
 
 /// A position in a model's vocabulary.
