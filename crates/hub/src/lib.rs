@@ -259,7 +259,10 @@ impl Hub {
                 Some(tag) => format!("{}:{tag}", name.name),
                 None => name.name.clone(),
             };
-            let near = reference::near(&given, self.catalogue.names().chain(self.stored_names()));
+            // A name without a size is not answered with sizes.
+            let fits = |entry: &&Entry| name.tag.is_some() || entry.default;
+            let known = self.catalogue.entries().filter(fits).map(Entry::full_name);
+            let near = reference::near(&given, known.chain(self.stored_names()));
             HubError::UnknownModel { name: given, near }
         })
     }
