@@ -448,7 +448,10 @@ impl Hub {
                 Some(_) => name.to_string(),
                 None => name.to_string().replace(":latest", ""),
             };
-            let near = reference::near(&given, self.catalogue.names().chain(self.names()));
+            // A name without a size is not answered with sizes.
+            let fits = |entry: &&Entry| name.given_tag().is_some() || entry.default;
+            let known = self.catalogue.entries().filter(fits).map(Entry::full_name);
+            let near = reference::near(&given, known.chain(self.names()));
             HubError::UnknownModel { name: given, near }
         })
     }

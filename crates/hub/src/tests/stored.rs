@@ -34,9 +34,14 @@ fn unknown_names_come_with_near_ones() {
     let registry = Server::start(|_| Reply::status("404 Not Found"));
     let mut hub = Hub::at(root.path().to_owned()).unwrap();
     hub.settings.registry = registry.url.clone();
-    for wrong in ["smolm2", "smollm", "SmolLM2:1.7b"] {
+    for wrong in ["smolm2", "smollm", "SmolLM2:9b"] {
         match hub.find(wrong) {
-            Err(HubError::UnknownModel { near, .. }) => assert!(near[0].starts_with("smollm2:")),
+            Err(HubError::UnknownModel { near, .. }) => {
+                assert!(near.contains(&"smollm2:135m".to_owned()), "{near:?}");
+                // Sizes only where one was given.
+                let sizes = near.iter().filter(|n| n.starts_with("smollm2:")).count();
+                assert_eq!(sizes > 1, wrong.contains(':'), "{near:?}");
+            }
             other => panic!("{wrong}: {other:?}"),
         }
         assert!(matches!(
