@@ -2,7 +2,9 @@
 
 mod crash;
 mod hubs;
+mod mirror;
 mod package;
+mod peers;
 mod registry;
 mod search;
 mod server;
