@@ -84,7 +84,7 @@ fn subject(reference: &str) -> Result<Subject> {
         )
     };
     let config = HfConfig::parse(&published.config.to_string())?;
-    of_config(&name, config, Some(published.tokenizer_bytes))
+    of_config(&name, config, published.tokenizer_bytes)
 }
 
 /// The file that the argument names, if it names a config: a file `*.json`, or a folder.

@@ -7,8 +7,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 of a file's content. Displays as 64 lowercase hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Digest([u8; 32]);
+
+impl Digest {
+    /// Its first four bytes.
+    pub fn start(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+}
 
 impl FromStr for Digest {
     type Err = String;
@@ -57,6 +65,13 @@ impl<'de> Deserialize<'de> for Digest {
 pub(crate) struct Hasher(Sha256);
 
 impl Hasher {
+    /// The digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Digest {
+        let mut hasher = Hasher::default();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);

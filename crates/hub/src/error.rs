@@ -79,6 +79,19 @@ pub enum HubError {
         /// What is wrong.
         reason: String,
     },
+    /// A store that a later hob has written.
+    #[error(
+        "the store in {} has layout {found}, this hob knows {known}: use a newer hob, or another HOB_HOME",
+        path.display()
+    )]
+    Version {
+        /// The store's folder.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What this program writes.
+        known: u32,
+    },
     /// No source could deliver.
     #[error(
         "could not fetch '{name}' from any of its sources:{}\nCheck the network connection. A mirror of Hugging Face can be set with HF_ENDPOINT, \

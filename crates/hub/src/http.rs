@@ -14,36 +14,13 @@ use ureq::http::{HeaderMap, HeaderName};
 use crate::Progress;
 use crate::digest::{Digest, Hasher};
 use crate::error::{FetchError, HubError, SourceError, io_error};
+use crate::net::Patience;
 
 const BUFFER: usize = 256 << 10;
 /// A try that moved at least this much was no failure: the count of failures starts again.
 const PROGRESS: u64 = 1 << 20;
 /// No server's wish to wait longer than this is honoured within one pull.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-
-/// When to give up.
-#[derive(Clone, Debug)]
-pub(crate) struct Patience {
-    /// Time to find and reach the server.
-    pub connect: Duration,
-    /// Time without a single byte.
-    pub stall: Duration,
-    /// Failures in a row without progress.
-    pub failures: u32,
-    /// Pause after the first failure; doubles with each further one.
-    pub backoff: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience {
-            connect: Duration::from_secs(8),
-            stall: Duration::from_secs(30),
-            failures: 5,
-            backoff: Duration::from_millis(500),
-        }
-    }
-}
 
 /// The file wanted and where to gather it.
 pub(crate) struct Target {

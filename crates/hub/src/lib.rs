@@ -1,15 +1,15 @@
 //! hob-hub: finds, downloads, verifies and stores model files. It knows names, addresses, bytes and digests, and nothing about what is
-//! inside a model. Everything blocks and reports through a callback; callers with an event loop give it a thread.
-//! First road only: one catalogue, hubs over plain HTTP, one Python package as the source of last resort. No search, no credentials.
+//! inside a model: what that takes is asked of the caller. Everything blocks and reports through a callback; callers with an
+//! event loop give it a thread.
 
 mod catalogue;
 mod digest;
 mod error;
+mod fs;
 mod http;
-#[allow(dead_code, reason = "its callers are being written")]
+mod local;
 mod manifest;
 mod measured;
-#[allow(dead_code, reason = "its callers are being written")]
 mod name;
 #[allow(dead_code, reason = "its callers are being written")]
 mod net;
@@ -22,68 +22,22 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use catalogue::{Catalogue, Entry};
+use name::{DEFAULT_TAG, ModelName};
 use pull::Settings;
-use reference::{Name, Reference};
+use reference::{Reference, Wanted};
 use store::{Store, Stored};
 
-pub use catalogue::Published;
+pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
 pub use error::{HubError, SourceError, Tried};
-pub use store::Damaged;
-
-/// The tag of a name without one that the catalogue does not know.
-const DEFAULT_TAG: &str = "latest";
+pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
+pub use store::{Damaged, Finding, Garbage};
 
 /// SHA-256 of some bytes, in 64 hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
-    let mut hasher = digest::Hasher::default();
-    hasher.update(bytes);
-    hasher.finish().to_string()
-}
-
-/// A model file on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalModel {
-    /// `name:tag` of a stored model; for a file given by its path, that path.
-    pub name: String,
-    /// The GGUF file.
-    pub path: PathBuf,
-    /// SHA-256 of the file in 64 hexadecimal digits; `None` for a file given by its path.
-    pub digest: Option<String>,
-    /// Length of the file.
-    pub bytes: u64,
-    /// When the model was stored; for a path, when the file was changed.
-    pub modified: SystemTime,
-    /// What the catalogue says about it; `None` for a file given by its path.
-    pub facts: Option<Facts>,
-}
-
-/// Published facts about a model, as the catalogue has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// As in GGUF's `general.architecture`.
-    pub architecture: String,
-    /// Number of weights.
-    pub parameters: u64,
-    /// Quantization, in llama.cpp's spelling (`Q4_1`, `Q4_K_M`).
-    pub recipe: String,
-    /// Licence of the weights (SPDX).
-    pub licence: String,
-    /// Where the file came from, in words.
-    pub source: String,
-}
-
-/// What the store holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// Usable models, by name.
-    pub models: Vec<LocalModel>,
-    /// Models that are there but cannot be used, with the reason.
-    pub damaged: Vec<Damaged>,
+    digest::Hasher::of(bytes).to_string()
 }
 
 /// What a pull is doing. `done` never exceeds `total`; rates and time left are the caller's arithmetic.
@@ -133,22 +87,20 @@ impl Hub {
     /// The user's hub, in `$HOB_HOME` or else `.hob` in the home directory. Creates nothing until something is pulled.
     ///
     /// # Errors
-    /// `NoHome` when neither is known.
+    /// `NoHome` when neither is known; as `at`.
     pub fn open() -> Result<Hub, HubError> {
         Hub::at(Store::default_root()?)
     }
 
     /// A hub in a folder of the caller's choice, which need not exist. Addresses of the hubs come from the environment
-    /// (`HF_ENDPOINT`, `MODELSCOPE_DOMAIN`).
+    /// (`HF_ENDPOINT`, `MODELSCOPE_DOMAIN`). A store of an older layout is brought up to date.
     ///
     /// # Errors
-    /// `Catalogue` if the program was built with a malformed one.
+    /// `Version` when a later hob has written the store; `Catalogue` if the program was built with a malformed one; `Io`.
     pub fn at(root: PathBuf) -> Result<Hub, HubError> {
-        Ok(Hub {
-            store: Store::at(root),
-            catalogue: Catalogue::built_in()?,
-            settings: Settings::from_env(),
-        })
+        let store = Store::at(root);
+        store.refresh()?;
+        Ok(Hub { store, catalogue: Catalogue::built_in()?, settings: Settings::from_env() })
     }
 
     /// The folder everything is kept in.
@@ -161,35 +113,48 @@ impl Hub {
         self.catalogue.fetchable()
     }
 
+    /// The models of the catalogue that every one of the words fits, best first: by name, tag, family, kind, publisher or licence. All
+    /// of them, if there are no words. Not all can be pulled.
+    pub fn search(&self, words: &str) -> Vec<&CatalogueModel> {
+        self.catalogue.search(words)
+    }
+
+    /// What the catalogue says of the model that a reference means; `None` for an existing file given by its path.
+    ///
+    /// # Errors
+    /// `NoSuchFile`, `BadName`, `UnknownModel`, as in `find`.
+    pub fn describe(&self, reference: &str) -> Result<Option<&CatalogueModel>, HubError> {
+        let Reference::Model(wanted) = reference::parse(reference)? else { return Ok(None) };
+        self.entry(&wanted.name).map(Some)
+    }
+
     /// What a model's publisher says of its shape, under its full name; `None` if the catalogue does not have that.
     ///
     /// # Errors
-    /// `NoSuchFile`, `BadName`, `Unsupported`, `UnknownModel`, as in `find`.
+    /// `NoSuchFile`, `BadName`, `UnknownModel`, as in `find`.
     pub fn published(&self, reference: &str) -> Result<Option<(String, &Published)>, HubError> {
-        let Reference::Name(name) = reference::parse(reference)? else { return Ok(None) };
-        let entry = self.entry(&name)?;
-        Ok(entry.published.as_ref().map(|published| (entry.full_name(), published)))
+        let entry = self.describe(reference)?;
+        Ok(entry.and_then(|e| Some((e.full_name(), e.published.as_ref()?))))
     }
 
     /// The local file that a reference means: an existing GGUF given by its path, or a stored model. `None` when the model is known
     /// but has to be pulled first.
     ///
     /// # Errors
-    /// `NoSuchFile`, `BadName`, `Unsupported`, `UnknownModel`: the reference means nothing here. `NoSource`: it cannot be pulled
+    /// `NoSuchFile`, `BadName`, `UnknownModel`: the reference means nothing here. `NoSource`: it cannot be pulled
     /// either. `Damaged`: pull again.
     pub fn find(&self, reference: &str) -> Result<Option<LocalModel>, HubError> {
-        let name = match reference::parse(reference)? {
-            Reference::File(path) => return file(reference, path).map(Some),
-            Reference::Name(name) => name,
+        let wanted = match reference::parse(reference)? {
+            Reference::File(path) => return LocalModel::file(reference, &path).map(Some),
+            Reference::Url(_) => return Ok(None),
+            Reference::Model(wanted) => wanted,
         };
-        match self.store.get(&name.name, self.tag(&name))? {
-            Some(stored) => Ok(Some(stored.into())),
-            None => match self.entry(&name)? {
-                entry if entry.files.is_empty() => {
-                    Err(HubError::NoSource { name: entry.full_name() })
-                }
-                _ => Ok(None),
-            },
+        if let Some(stored) = self.store.get(&self.full(&wanted.name)?)? {
+            return Ok(Some(self.local(&stored)));
+        }
+        match self.entry(&wanted.name)? {
+            entry if entry.files.is_empty() => Err(HubError::NoSource { name: entry.full_name() }),
+            _ => Ok(None),
         }
     }
 
@@ -204,10 +169,11 @@ impl Hub {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<LocalModel, HubError> {
         let name = match reference::parse(reference)? {
-            Reference::File(path) => return file(reference, path),
-            Reference::Name(name) => name,
+            Reference::File(path) => return LocalModel::file(reference, &path),
+            Reference::Url(url) => return Err(HubError::Unsupported { reference: url }),
+            Reference::Model(Wanted { name, .. }) => name,
         };
-        let stored = match self.store.get(&name.name, self.tag(&name)) {
+        let stored = match self.store.get(&self.full(&name)?) {
             Ok(Some(stored)) => stored,
             // A damaged model is fetched again.
             Ok(None) | Err(HubError::Damaged { .. }) => {
@@ -216,7 +182,7 @@ impl Hub {
             Err(e) => return Err(e),
         };
         progress(Progress::Done);
-        Ok(stored.into())
+        Ok(self.local(&stored))
     }
 
     /// What is stored. A damaged model is listed as such and hides no other.
@@ -225,75 +191,128 @@ impl Hub {
     /// `Io` when the store's folders cannot be read; a store that does not exist yet is empty.
     pub fn list(&self) -> Result<Listing, HubError> {
         let (models, damaged) = self.store.list()?;
-        Ok(Listing { models: models.into_iter().map(LocalModel::from).collect(), damaged })
+        Ok(Listing { models: models.iter().map(|m| self.local(m)).collect(), damaged })
     }
 
-    /// Removes a stored model, and its file unless another model uses it. Returns the bytes freed.
+    /// What a model carries beside its weights; nothing for files without a manifest.
+    ///
+    /// # Errors
+    /// `Damaged` when a layer is.
+    pub fn overlay(&self, model: &LocalModel) -> Result<Overlay, HubError> {
+        let Some(stored) = self.stored(model)? else { return Ok(Overlay::default()) };
+        Overlay::read(&self.store, &stored)
+    }
+
+    /// Verifies those files of a model that somebody wrote to since they were stored. Costs nothing when there are none.
+    ///
+    /// # Errors
+    /// `Damaged` when one is not what it was; pulling the model then repairs it.
+    pub fn check(
+        &self,
+        model: &LocalModel,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), HubError> {
+        match self.stored(model)? {
+            Some(stored) => self.store.check(&stored, progress),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads every file of these models, or of all, and holds it against its digest. A broken one is set aside, so that pulling repairs it.
+    ///
+    /// # Errors
+    /// `NotStored`, `Damaged`, `Io`.
+    pub fn verify(
+        &self,
+        names: &[String],
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<Finding>, HubError> {
+        let models = match names {
+            [] => self.store.list()?.0,
+            names => names.iter().map(|name| self.named(name)).collect::<Result<_, _>>()?,
+        };
+        self.store.verify(&models, progress)
+    }
+
+    /// Removes files that no model uses: blobs, and transfers and temporary files that were left over a week ago; `all` transfers at once.
+    ///
+    /// # Errors
+    /// `Damaged` when a manifest cannot be read, since its files might be taken for unused ones; `Io`.
+    pub fn gc(&self, all: bool) -> Result<Vec<Garbage>, HubError> {
+        self.store.gc(all)
+    }
+
+    /// Gives a stored model a second name; nothing is copied but the name.
+    ///
+    /// # Errors
+    /// `NotStored`, `BadName`, `Damaged`, `Io`.
+    pub fn copy(&self, from: &str, to: &str) -> Result<LocalModel, HubError> {
+        let stored = self.named(from)?;
+        let to = reference::wanted(to)?.name;
+        let copied = self.store.copy(&stored.name, &to)?;
+        copied.map(|stored| self.local(&stored)).ok_or_else(|| self.not_stored(from))
+    }
+
+    /// Removes a stored model, and its files unless another model uses them. Returns the bytes freed.
     ///
     /// # Errors
     /// `NotStored` when there is no such model; `BadName`; `Io`.
     pub fn remove(&self, name: &str) -> Result<u64, HubError> {
-        let parsed = reference::name(name)?;
-        let freed = self.store.remove(&parsed.name, self.tag(&parsed))?;
-        freed.ok_or_else(|| HubError::NotStored {
-            name: name.to_owned(),
-            near: reference::near(name, self.stored_names()),
-        })
+        let parsed = self.full(&reference::wanted(name)?.name)?;
+        self.store.remove(&parsed)?.ok_or_else(|| self.not_stored(name))
     }
 
-    /// The tag meant by a name: its own, the catalogue's default, or "latest".
-    fn tag<'a>(&'a self, name: &'a Name) -> &'a str {
-        match &name.tag {
-            Some(tag) => tag,
-            None => self.catalogue.find(name).map_or(DEFAULT_TAG, |e| &e.tag),
+    /// A name as it is stored: with its own tag; without one, `latest` if that is stored, or the catalogue's default, or the only one
+    /// that there is of it.
+    fn full(&self, name: &ModelName) -> Result<ModelName, HubError> {
+        let latest = name.with_tag(name.given_tag().unwrap_or(DEFAULT_TAG))?;
+        if matches!(self.store.get(&latest), Ok(Some(_))) {
+            return Ok(latest);
+        }
+        match self.catalogue.find(name) {
+            Some((entry, None)) => name.with_tag(&entry.tag),
+            Some((entry, Some(recipe))) => {
+                name.with_tag(&format!("{}-{}", entry.tag, recipe.to_ascii_lowercase()))
+            }
+            None if name.given_tag().is_none() => Ok(self.store.newest(name)?.unwrap_or(latest)),
+            None => Ok(latest),
         }
     }
 
-    fn entry(&self, name: &Name) -> Result<&Entry, HubError> {
-        self.catalogue.find(name).ok_or_else(|| {
-            let given = match &name.tag {
-                Some(tag) => format!("{}:{tag}", name.name),
-                None => name.name.clone(),
+    fn named(&self, name: &str) -> Result<Stored, HubError> {
+        let full = self.full(&reference::wanted(name)?.name)?;
+        self.store.get(&full)?.ok_or_else(|| self.not_stored(name))
+    }
+
+    fn stored(&self, model: &LocalModel) -> Result<Option<Stored>, HubError> {
+        match model.keeper {
+            Keeper::Hob => self.store.get(&ModelName::parse(&model.name)?),
+            _ => Ok(None),
+        }
+    }
+
+    fn local(&self, stored: &Stored) -> LocalModel {
+        LocalModel::stored(&self.store, stored, Keeper::Hob)
+    }
+
+    fn not_stored(&self, name: &str) -> HubError {
+        HubError::NotStored { name: name.to_owned(), near: reference::near(name, self.names()) }
+    }
+
+    fn entry(&self, name: &ModelName) -> Result<&Entry, HubError> {
+        self.catalogue.find(name).map(|(entry, _)| entry).ok_or_else(|| {
+            let given = match name.given_tag() {
+                Some(_) => name.to_string(),
+                None => name.to_string().replace(":latest", ""),
             };
-            let near = reference::near(&given, self.catalogue.names().chain(self.stored_names()));
+            let near = reference::near(&given, self.catalogue.names().chain(self.names()));
             HubError::UnknownModel { name: given, near }
         })
     }
 
-    fn stored_names(&self) -> impl Iterator<Item = String> {
-        self.store.list().map(|(models, _)| models).unwrap_or_default().into_iter().map(|m| m.name)
+    /// Names of what is stored.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let models = self.store.list().map(|(models, _)| models).unwrap_or_default();
+        models.into_iter().map(|m| m.name.to_string())
     }
-}
-
-impl From<Stored> for LocalModel {
-    fn from(stored: Stored) -> LocalModel {
-        let m = stored.manifest;
-        LocalModel {
-            name: stored.name,
-            path: stored.blob,
-            digest: Some(m.digest.to_string()),
-            bytes: m.bytes,
-            modified: stored.modified,
-            facts: Some(Facts {
-                architecture: m.architecture,
-                parameters: m.parameters,
-                recipe: m.recipe,
-                licence: m.licence,
-                source: m.source,
-            }),
-        }
-    }
-}
-
-fn file(reference: &str, path: PathBuf) -> Result<LocalModel, HubError> {
-    let meta = fs::metadata(&path).map_err(error::io_error("read", &path))?;
-    let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    Ok(LocalModel {
-        name: reference.to_owned(),
-        path,
-        digest: None,
-        bytes: meta.len(),
-        modified,
-        facts: None,
-    })
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 
 /// Longest manifest that is read.
 pub(crate) const MAX_MANIFEST: u64 = 4 << 20;
@@ -43,8 +43,17 @@ pub(crate) enum Kind {
     Messages,
     /// A licence's text.
     License,
+    /// What the registry and the store say about the model.
+    Config,
     /// Anything else.
     Other,
+}
+
+impl Kind {
+    /// Whether it is a file of weights, which is fetched, and not a text, which may be made.
+    pub fn is_weights(self) -> bool {
+        matches!(self, Kind::Model | Kind::Projector | Kind::Adapter | Kind::Draft | Kind::Other)
+    }
 }
 
 const KINDS: [(&str, Kind); 9] = [
@@ -82,6 +91,9 @@ impl Layer {
     }
 
     pub fn kind(&self) -> Kind {
+        if self.media_type == CONFIG_TYPE {
+            return Kind::Config;
+        }
         let name = self.media_type.strip_prefix(LAYER_TYPE);
         KINDS.iter().find(|(n, _)| Some(*n) == name).map_or(Kind::Other, |(_, kind)| *kind)
     }
@@ -178,6 +190,20 @@ pub(crate) struct Config {
     /// hob's own: where the model came from, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+}
+
+impl Config {
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Strings and numbers only: this cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The layer that it is.
+    pub fn layer(&self) -> Layer {
+        let content = self.to_bytes();
+        let (digest, size) = (Hasher::of(&content), content.len() as u64);
+        Layer { media_type: CONFIG_TYPE.to_owned(), digest, size, from: None, name: None }
+    }
 }
 
 fn null_is_default<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {

@@ -80,8 +80,7 @@ impl Hub {
             Some(digest) => digest,
             None => self.hash(model, parts, progress)?,
         };
-        self.store.create()?;
-        let _lock = self.store.lock(&digest, || ())?;
+        let _lock = self.store.lock(&[digest], || ())?;
         let path = self.notes(&digest);
         let Notes { mut results } = load(&path);
         results.retain(|old| !replaces(old));
@@ -176,7 +175,7 @@ mod tests {
     use serde_json::json;
 
     fn given(path: &Path) -> LocalModel {
-        crate::file("m.gguf", path.to_owned()).unwrap()
+        LocalModel::file("m.gguf", path).unwrap()
     }
 
     #[test]

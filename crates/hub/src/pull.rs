@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use crate::Progress;
 use crate::catalogue::{CatalogueFile, Entry, Source};
 use crate::error::{FetchError, HubError, Tried};
-use crate::http::{self, Patience, Target};
+use crate::http::{self, Target};
+use crate::manifest::{Config, Kind, Layer, Manifest};
+use crate::name::ModelName;
+use crate::net::Patience;
 use crate::python::{self, Order, Pip};
-use crate::store::{BlobLock, Manifest, Store, Stored};
+use crate::store::{Locks, Store, Stored};
 
 /// How the sources are reached.
 #[derive(Clone, Debug)]
@@ -57,39 +60,38 @@ pub(crate) fn pull(
     let full = entry.full_name();
     let no_source = || HubError::NoSource { name: full.clone() };
     let file = entry.files.first().ok_or_else(no_source)?;
-    store.create()?;
-    let lock = store.lock(&file.sha256, || progress(Progress::Waiting))?;
+    let name = ModelName::parse(&full)?;
+    let mut config = Config {
+        model_format: "gguf".into(),
+        model_family: entry.architecture.clone(),
+        model_families: vec![entry.architecture.clone()],
+        file_type: file.recipe.clone(),
+        parameters: Some(entry.parameters),
+        licence: Some(entry.licence.clone()),
+        ..Config::default()
+    };
+    let lock = store.lock(&[file.sha256], || progress(Progress::Waiting))?;
     // Another process may have stored it while this one waited.
-    if let Ok(Some(stored)) = store.get(&entry.name, &entry.tag) {
+    if let Ok(Some(stored)) = store.get(&name) {
         return Ok(stored);
     }
-    let source = if store.has_blob(&file.sha256, file.bytes) {
-        "already here".to_owned()
-    } else {
-        from_any(store, &lock, &full, file, settings, progress)?
-    };
-    let manifest = Manifest {
-        schema: Manifest::SCHEMA,
-        digest: file.sha256,
-        bytes: file.bytes,
-        recipe: file.recipe.clone(),
-        architecture: entry.architecture.clone(),
-        parameters: entry.parameters,
-        licence: entry.licence.clone(),
-        source,
-    };
-    store.write(&lock, &entry.name, &entry.tag, &manifest)?;
-    let lost = || HubError::Damaged {
-        name: full.clone(),
-        reason: "it vanished while it was being stored".into(),
-    };
-    store.get(&entry.name, &entry.tag)?.ok_or_else(lost)
+    let weights = Layer::new(Kind::Model, file.sha256, file.bytes);
+    config.source = Some(match store.has(&weights) {
+        true => "already here".to_owned(),
+        false => from_any(store, &lock, &full, file, settings, progress)?,
+    });
+    let content = config.to_bytes();
+    let config = config.layer();
+    let config_lock = store.lock(&[config.digest], || ())?;
+    store.add_as(&config_lock, &config, &content)?;
+    let manifest = Manifest::new(config, vec![weights]);
+    store.commit(&lock.with(config_lock), &name, &manifest.to_bytes())
 }
 
 /// Tries the sources in order; returns the one that delivered.
 fn from_any(
     store: &Store,
-    lock: &BlobLock,
+    lock: &Locks,
     full: &str,
     file: &CatalogueFile,
     settings: &Settings,

@@ -1,43 +1,39 @@
-//! What a MODEL argument means: a path, or a name with an optional tag. Decided by the text and by which files exist, never by the
-//! network. Names are lowercased, so that one model has one folder on file systems that ignore case. Names with a namespace
-//! (`user/model`) and hub addresses are recognised and refused for now.
+//! What a MODEL argument means: a path, an address, or a name with perhaps a revision. Decided by the text and by which files exist,
+//! never by the network. Addresses of the hubs' pages and files are read as the names that they stand for.
 
 use std::path::PathBuf;
 
 use crate::error::HubError;
+use crate::name::{HUGGING_FACE, MODEL_SCOPE, ModelName};
 
 /// A parsed MODEL argument.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reference {
     /// An existing file.
     File(PathBuf),
-    /// A name from the store or the catalogue.
-    Name(Name),
+    /// A file behind an http or https address.
+    Url(String),
+    /// A model of the store, the catalogue, a hub or a registry.
+    Model(Wanted),
 }
 
-/// A model's name; `tag` is `None` when the default is meant.
+/// A named model, and how to get at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Name {
-    pub name: String,
-    pub tag: Option<String>,
+pub(crate) struct Wanted {
+    pub name: ModelName,
+    /// Branch, tag or commit of a hub's repository (`hf.co/org/repo@commit:Q4_K_M`).
+    pub revision: Option<String>,
+    /// `http://` was written: the registry is asked without encryption.
+    pub plain_http: bool,
 }
 
-/// Longest name or tag.
-const MAX_PART: usize = 80;
-const REMOTE: [&str; 7] = [
-    "https://",
-    "http://",
-    "hf.co/",
-    "huggingface.co/",
-    "modelscope.cn/",
-    "ollama.com/",
-    "registry.ollama.ai/",
-];
+/// Longest revision.
+const MAX_REVISION: usize = 200;
 
-/// Tells a path from a name.
+/// Tells a path, an address and a name apart.
 ///
 /// # Errors
-/// `NoSuchFile` for what looks like a path to nothing, `Unsupported` for hub addresses, `BadName` for the rest.
+/// `NoSuchFile` for what looks like a path to nothing, `BadName` for the rest.
 pub(crate) fn parse(reference: &str) -> Result<Reference, HubError> {
     let path = PathBuf::from(reference);
     let gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
@@ -45,43 +41,63 @@ pub(crate) fn parse(reference: &str) -> Result<Reference, HubError> {
     if (gguf || separated) && path.is_file() {
         return Ok(Reference::File(path));
     }
-    if REMOTE.iter().any(|r| reference.starts_with(r)) {
-        return Err(HubError::Unsupported { reference: reference.to_owned() });
+    if let Some((scheme, rest)) = reference.split_once("://") {
+        return address(reference, scheme, rest);
     }
-    if gguf || separated {
+    let rooted = path.is_absolute() || reference.starts_with('.') || reference.contains('\\');
+    let hub = [HUGGING_FACE, MODEL_SCOPE, "huggingface.co"];
+    let on_hub = hub.iter().any(|host| reference.starts_with(&format!("{host}/")));
+    if rooted || (gguf && !on_hub) {
         return Err(HubError::NoSuchFile { path });
     }
-    name(reference).map(Reference::Name)
+    wanted(reference).map(Reference::Model)
 }
 
-/// Parses `name` or `name:tag`.
-pub(crate) fn name(text: &str) -> Result<Name, HubError> {
-    let bad =
-        |reason| HubError::BadName { reference: text.to_owned(), reason: str::to_owned(reason) };
-    let (name, tag) = match text.split_once(':') {
-        Some((name, tag)) => (name, Some(tag)),
-        None => (text, None),
+/// Parses a name with an optional `@revision` before its tag.
+pub(crate) fn wanted(text: &str) -> Result<Wanted, HubError> {
+    let bad = |reason: &str| HubError::BadName { reference: text.into(), reason: reason.into() };
+    let Some((front, after)) = text.split_once('@') else {
+        let name = ModelName::parse(text)?;
+        return Ok(Wanted { name, revision: None, plain_http: false });
     };
-    let part = |s: &str| check(s).map(|()| s.to_ascii_lowercase()).map_err(bad);
-    Ok(Name { name: part(name)?, tag: tag.map(part).transpose()? })
+    let (revision, tag) = after.split_once(':').map_or((after, None), |(r, t)| (r, Some(t)));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    let sound = !revision.is_empty() && revision.len() <= MAX_REVISION;
+    if !sound || !revision.chars().all(plain) || revision.split('/').any(|p| p == "..") {
+        return Err(bad("what follows the '@' is no revision"));
+    }
+    let name = ModelName::parse(&tag.map_or(front.to_owned(), |tag| format!("{front}:{tag}")))?;
+    if name.host != HUGGING_FACE && name.host != MODEL_SCOPE {
+        return Err(bad("only repositories of Hugging Face and ModelScope have revisions"));
+    }
+    Ok(Wanted { name, revision: Some(revision.to_owned()), plain_http: false })
 }
 
-/// Whether a name or tag is one that can also be a file's name.
-pub(crate) fn check(part: &str) -> Result<(), &'static str> {
-    if part.is_empty() {
-        return Err("it is empty on one side of the colon, or altogether");
+/// `https://huggingface.co/org/repo/resolve/rev/file.gguf` and the like are names, another GGUF file is an address, the rest is a
+/// registry's name with a scheme.
+fn address(text: &str, scheme: &str, rest: &str) -> Result<Reference, HubError> {
+    let bad = |reason: &str| HubError::BadName { reference: text.into(), reason: reason.into() };
+    if scheme != "http" && scheme != "https" {
+        return Err(bad("only http and https addresses can be fetched"));
     }
-    if part.len() > MAX_PART {
-        return Err("it is longer than 80 characters");
-    }
-    if !part.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return Err("names and tags start with a letter or digit");
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if part.chars().all(allowed) {
-        Ok(())
-    } else {
-        Err("only letters, digits, '.', '_' and '-' are allowed, with one ':' before the tag")
+    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    let parts = match (host, parts.as_slice()) {
+        ("modelscope.cn" | "www.modelscope.cn", ["models", parts @ ..]) => parts,
+        (_, parts) => parts,
+    };
+    let on_hub = ["hf.co", "huggingface.co", "modelscope.cn", "www.modelscope.cn"].contains(&host);
+    match parts {
+        [org, repo, "resolve" | "blob", revision, .., file] if on_hub => {
+            wanted(&format!("{host}/{org}/{repo}@{revision}:{file}")).map(Reference::Model)
+        }
+        [org, repo, ..] if on_hub => wanted(&format!("{host}/{org}/{repo}")).map(Reference::Model),
+        _ if path.to_ascii_lowercase().ends_with(".gguf") => Ok(Reference::Url(text.to_owned())),
+        _ => {
+            let found = wanted(rest)?;
+            Ok(Reference::Model(Wanted { plain_http: scheme == "http", ..found }))
+        }
     }
 }
 
@@ -103,26 +119,63 @@ pub(crate) fn near(wanted: &str, known: impl Iterator<Item = String>) -> Vec<Str
 mod tests {
     use super::*;
 
-    fn named(name: &str, tag: Option<&str>) -> Name {
-        Name { name: name.into(), tag: tag.map(Into::into) }
+    fn model(text: &str) -> (String, Option<String>, bool) {
+        match parse(text) {
+            Ok(Reference::Model(w)) => (w.name.to_string(), w.revision, w.plain_http),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn named(name: &str, revision: Option<&str>) -> (String, Option<String>, bool) {
+        (name.to_owned(), revision.map(str::to_owned), false)
     }
 
     #[test]
-    fn names_and_tags() {
-        assert_eq!(name("smollm2").unwrap(), named("smollm2", None));
-        assert_eq!(name("SmolLM2:135M").unwrap(), named("smollm2", Some("135m")));
-        assert_eq!(
-            name("qwen2.5-coder:1.5b-Q4_K_M").unwrap(),
-            named("qwen2.5-coder", Some("1.5b-q4_k_m"))
-        );
+    fn names_revisions_and_pages_of_hubs() {
+        for (text, expected) in [
+            ("smollm2", named("smollm2:latest", None)),
+            ("hf.co/o/r:Q4_K_M", named("hf.co/o/r:Q4_K_M", None)),
+            ("hf.co/o/r@abc123:Q4_K_M", named("hf.co/o/r:Q4_K_M", Some("abc123"))),
+            ("hf.co/o/r:m-Q4_0.gguf", named("hf.co/o/r:m-Q4_0.gguf", None)),
+            ("https://huggingface.co/o/r", named("hf.co/o/r:latest", None)),
+            (
+                "https://huggingface.co/o/r/resolve/main/m.gguf?download=true",
+                named("hf.co/o/r:m.gguf", Some("main")),
+            ),
+            ("https://modelscope.cn/models/o/r", named("modelscope.cn/o/r:latest", None)),
+        ] {
+            assert_eq!(model(text), expected, "{text}");
+        }
+        let plain = ("localhost:5000/a/b:c".to_owned(), None, true);
+        assert_eq!(model("http://localhost:5000/a/b:c"), plain);
+    }
+
+    #[test]
+    fn a_gguf_behind_an_address() {
+        let url = "https://example.org/dir/m.gguf";
+        assert_eq!(parse(url).unwrap(), Reference::Url(url.into()));
     }
 
     #[test]
     fn hostile_names_are_refused() {
-        let long = "a".repeat(81);
         for bad in [
-            "", ":", "a:", ":b", "a:b:c", ".", "..", "-rf", "a b", "a\0b", "a\nb", "ü", "a:..",
-            "a@b", &long,
+            "",
+            ":",
+            "a:",
+            ":b",
+            "-rf",
+            "a b",
+            "a\0b",
+            "a\nb",
+            "ü",
+            "a:..",
+            "a@b",
+            "hf.co/o/r@",
+            "hf.co/o/r@../x:y",
+            "file:///etc/passwd",
+            "ftp://x/y.gguf",
+            "https://",
+            "https://x/../y",
         ] {
             assert!(matches!(parse(bad), Err(HubError::BadName { .. })), "{bad:?}");
         }
@@ -134,17 +187,8 @@ mod tests {
         let file = dir.path().join("odd name without extension");
         std::fs::write(&file, b"x").unwrap();
         assert_eq!(parse(file.to_str().unwrap()).unwrap(), Reference::File(file.clone()));
-        for missing in
-            ["no-such.gguf", "./x", "../x:y", "dir/no-such", dir.path().to_str().unwrap()]
-        {
+        for missing in ["no-such.gguf", "./x", "../x:y", dir.path().to_str().unwrap()] {
             assert!(matches!(parse(missing), Err(HubError::NoSuchFile { .. })), "{missing}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_named_as_such() {
-        for remote in ["hf.co/a/b", "https://example.org/m.gguf", "modelscope.cn/a/b:Q4_K_M"] {
-            assert!(matches!(parse(remote), Err(HubError::Unsupported { .. })), "{remote}");
         }
     }
 

@@ -5,8 +5,9 @@
     python3 oracle.py LLAMA_QUANTIZE HEADER [NAME ...]
 
 LLAMA_QUANTIZE is the path of a built `llama-quantize`, HEADER that of the example. The quantizer is asked with --dry-run on
-files that have the header and directory of a model (of configs/NAME.json or recipes/NAME.json) and a hole for data. Needs
-the `gguf` Python package (0.19.0). Run by hand; the fixtures are committed, so the tests need none of this.
+files that have the header and directory of a model and a hole for data. NAME is that of a model in the catalogue, with a dash
+for the colon, or of a config beside the fixtures (recipes/NAME.json). Needs the `gguf` Python package (0.19.0). Run by hand;
+the fixtures are committed, so the tests need none of this.
 
 recipes/NAME.txt: `kept` names the matrices that the quantizer never touches; `needs importance` the recipes that it refuses
 to make without an importance matrix; then a line for each recipe and circumstance: `any` or, where it matters, `plain` and
@@ -14,6 +15,7 @@ to make without an importance matrix; then a line for each recipe and circumstan
 `attn_k,attn_v=Q6_K*4,Q4_K*24`.
 """
 import itertools
+import json
 import re
 import struct
 import subprocess
@@ -24,6 +26,7 @@ from pathlib import Path
 import gguf
 
 HERE = Path(__file__).parent
+CATALOGUE = HERE.parents[1] / "hub" / "catalogue"
 RECIPES = """F32 F16 BF16 Q8_0 Q6_K_L Q6_K Q5_1 Q5_K_L Q5_K_M Q5_K_S Q5_0 Q4_K_L Q4_1 Q4_K_M Q4_K_S Q4_0 IQ4_NL MXFP4_MOE IQ4_XS
     Q3_K_XL Q3_K_L Q3_K_M IQ3_M IQ3_S Q3_K_S IQ3_XS IQ3_XXS Q2_K_L Q2_K Q2_K_S IQ2_M IQ2_S IQ2_XS IQ2_XXS IQ1_M IQ1_S""".split()
 # Mixes that the hubs make with two switches.
@@ -99,12 +102,22 @@ def fixture(tool, path, importance):
         yield f"{recipe} pure {runs(ask(tool, path, recipe, '--pure')[0], kept)}"
 
 
+def config(name):
+    """The text of a model's configuration."""
+    entries = (entry for file in CATALOGUE.glob("*.json") for entry in json.loads(file.read_text()))
+    for entry in entries:
+        if f"{entry['name']}-{entry['tag']}" == name:
+            return json.dumps(entry["published"]["config"])
+    return (HERE / "recipes" / f"{name}.json").read_text()
+
+
 def main(tool, header, *names):
     for out in sorted((HERE / "recipes").glob("*.txt")) if not names else [HERE / "recipes" / f"{n}.txt" for n in names]:
-        config = next(p for p in (HERE / d / f"{out.stem}.json" for d in ("configs", "recipes")) if p.exists())
         with tempfile.TemporaryDirectory() as folder:
             path, importance = Path(folder) / "model.gguf", Path(folder) / "imatrix.dat"
-            subprocess.run([header, config, path], check=True)
+            described = Path(folder) / "config.json"
+            described.write_text(config(out.stem))
+            subprocess.run([header, described, path], check=True)
             write_importance(importance)
             lines = list(fixture(tool.split(), path, importance))
         out.write_text("\n".join(lines) + "\n")

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests
 
+mod catalogue;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
@@ -19,13 +21,17 @@ struct Fixture {
     needing: String,
 }
 
+/// The file of a model: of the catalogue's, by its full name with a dash for the colon; or of a config that lies beside.
 fn fixture(name: &str) -> Fixture {
-    let tests: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests"].iter().collect();
-    let configs =
-        ["configs", "recipes"].map(|folder| tests.join(folder).join(format!("{name}.json")));
-    let config = configs.iter().find(|path| path.exists()).unwrap();
-    let config = HfConfig::parse(&std::fs::read_to_string(config).unwrap()).unwrap();
-    let text = std::fs::read_to_string(tests.join("recipes").join(format!("{name}.txt"))).unwrap();
+    let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "recipes"].iter().collect();
+    let read = |ending: &str| std::fs::read_to_string(folder.join(format!("{name}.{ending}")));
+    let entries = catalogue::entries();
+    let entry = entries.iter().find(|(full, _)| full.replace(':', "-") == name);
+    let config = match entry {
+        Some((_, entry)) => catalogue::config(entry).unwrap(),
+        None => HfConfig::parse(&read("json").unwrap()).unwrap(),
+    };
+    let text = read("txt").unwrap();
     let (mut expected, mut kept, mut needing) = (Vec::new(), String::new(), String::new());
     for line in text.lines() {
         let mut parts = line.splitn(3, ' ').map(str::to_owned);
@@ -117,30 +123,30 @@ models! {
     qwen2_with_six_queries_per_key: "qwen2.5-coder-1.5b";
     qwen3_tied: "qwen3-0.6b";
     qwen3_untied: "qwen3-14b";
-    llama_70b: "llama-3.3-70b";
+    llama_70b: "llama3.3-70b";
     llama_65b_has_no_groups: "llama-1-65b";
     qwen_72b_counts_as_70b: "qwen1.5-72b";
     eight_experts: "mixtral-8x7b";
-    latent_attention_and_shared_experts: "deepseek-v2-lite";
-    latent_attention_with_low_rank_queries: "deepseek-v3";
-    gemma: "gemma-3-1b";
+    latent_attention_and_shared_experts: "deepseek-v2-16b";
+    latent_attention_with_low_rank_queries: "deepseek-v3-671b";
+    gemma: "gemma3-1b";
     rows_that_no_block_fits: "odd-rows";
     shared_expert_with_a_gate: "qwen1.5-moe-a2.7b";
     biases_of_experts_and_rows_of_2880: "gpt-oss-20b";
-    fused_projections: "phi-3.5-mini";
-    fused_gate_and_up: "glm-4-9b-0414";
-    dense_layer_before_experts: "glm-4.5-air";
-    embeddings_for_each_layer: "gemma-4-e2b";
-    keys_that_serve_as_values: "gemma-4-31b";
-    experts_beside_a_dense_feed_forward: "gemma-4-26b-a4b";
+    fused_projections: "phi3.5-3.8b";
+    fused_gate_and_up: "glm4-9b";
+    dense_layer_before_experts: "glm-4.5-air-106b-a12b";
+    embeddings_for_each_layer: "gemma4-e2b";
+    keys_that_serve_as_values: "gemma4-31b";
+    experts_beside_a_dense_feed_forward: "gemma4-26b-a4b";
     delta_nets: "qwen3.5-4b";
     delta_nets_and_experts: "qwen3.5-35b-a3b";
     delta_nets_with_mixed_gates: "qwen3-next-80b-a3b";
     convolutions: "lfm2-1.2b";
     convolutions_and_experts: "lfm2-8b-a1b";
-    mamba: "granite-4.0-h-small";
-    norms_after: "olmo-2-7b";
-    norms_on_both_sides: "gemma-2-9b";
+    mamba: "granite4-small-h";
+    norms_after: "olmo2-7b";
+    norms_on_both_sides: "gemma2-9b";
     layers_without_positions: "smollm3-3b";
     experts_everywhere: "qwen3-30b-a3b";
     yarn: "ministral-3-8b";

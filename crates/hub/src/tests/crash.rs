@@ -44,7 +44,7 @@ fn killed_pulls_leave_a_sound_store_and_lose_little() {
     };
     let server = Server::start(slow);
     let hub = hub(root.path(), &content(LEN), &[hugging_face()], &server.url);
-    hub.store.create().unwrap();
+    hub.store.prepare().unwrap();
     for round in 0..KILLS {
         let mut child = start(root.path(), &server.url);
         std::thread::sleep(Duration::from_millis(20 + round * 37 % 90));

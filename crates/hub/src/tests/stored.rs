@@ -59,14 +59,14 @@ fn a_path_is_its_own_model() {
 #[test]
 fn damaged_models_hide_no_others_and_heal_by_pulling() {
     let (root, hub, _server) = filled();
-    let manifest = root.path().join("manifests/tiny/1b.json");
+    let manifest = root.path().join("manifests/registry.ollama.ai/library/tiny/1b");
     let sound = fs::read_to_string(&manifest).unwrap();
-    let other = root.path().join("manifests/other");
+    let other = root.path().join("manifests/registry.ollama.ai/library/other");
     fs::create_dir_all(&other).unwrap();
-    fs::write(other.join("latest.json"), &sound).unwrap();
+    fs::write(other.join("latest"), &sound).unwrap();
     fs::write(other.join(".tmpXYZ"), "half").unwrap();
-    fs::write(root.path().join("manifests/stray"), "file").unwrap();
-    fs::create_dir_all(root.path().join("manifests/..odd")).unwrap();
+    fs::write(root.path().join("manifests/registry.ollama.ai/library/stray"), "file").unwrap();
+    fs::create_dir_all(root.path().join("manifests/registry.ollama.ai/..odd")).unwrap();
     let escape = sound.replace(&sha256(&content(LEN)), "../../../../etc/passwd");
     for bad in [
         "",
@@ -74,7 +74,7 @@ fn damaged_models_hide_no_others_and_heal_by_pulling() {
         "[]",
         "\u{0}",
         &sound[..sound.len() / 2],
-        &sound.replace("\"schema\": 1", "\"schema\": 2"),
+        &sound.replace("\"schemaVersion\":2", "\"schemaVersion\":3"),
         &escape,
     ] {
         fs::write(&manifest, bad).unwrap();
@@ -112,15 +112,16 @@ fn a_blob_of_another_length_is_fetched_again() {
 #[test]
 fn a_blob_goes_with_its_last_model() {
     let (root, hub, _server) = filled();
-    let blob = hub.find("tiny").unwrap().unwrap().path;
-    let twin = root.path().join("manifests/twin");
+    let LocalModel { path: blob, bytes, .. } = hub.find("tiny").unwrap().unwrap();
+    let twin = root.path().join("manifests/registry.ollama.ai/library/twin");
     fs::create_dir_all(&twin).unwrap();
-    fs::copy(root.path().join("manifests/tiny/1b.json"), twin.join("latest.json")).unwrap();
+    fs::copy(root.path().join("manifests/registry.ollama.ai/library/tiny/1b"), twin.join("latest"))
+        .unwrap();
     assert_eq!(hub.remove("tiny:1b").unwrap(), 0);
     assert!(blob.exists());
     assert_eq!(hub.find("twin").unwrap().unwrap().path, blob);
     assert_eq!(hub.find("tiny").unwrap(), None);
-    assert_eq!(hub.remove("twin").unwrap(), LEN as u64);
+    assert_eq!(hub.remove("twin").unwrap(), bytes);
     assert!(!blob.exists());
     assert!(matches!(hub.remove("twin"), Err(HubError::NotStored { .. })));
 }
@@ -128,7 +129,7 @@ fn a_blob_goes_with_its_last_model() {
 #[test]
 fn a_damaged_model_can_be_removed() {
     let (root, hub, _server) = filled();
-    fs::write(root.path().join("manifests/tiny/1b.json"), "{").unwrap();
+    fs::write(root.path().join("manifests/registry.ollama.ai/library/tiny/1b"), "{").unwrap();
     hub.remove("tiny").unwrap();
     assert_eq!(hub.list().unwrap(), crate::Listing::default());
 }

@@ -45,7 +45,7 @@ fn a_whole_file() {
     let facts = model.facts.unwrap();
     assert_eq!(
         (facts.recipe.as_str(), facts.parameters, facts.source.as_str()),
-        ("Q8_0", 7, "Hugging Face org/repo")
+        ("Q8_0", Some(7), "Hugging Face org/repo")
     );
     assert_eq!(server.asked(), [None]);
     // Once it is here, nobody is asked again.
@@ -142,12 +142,9 @@ fn a_damaged_partial_file_costs_one_clean_restart() {
         (vec![0; LEN + 1], vec![None]),
     ] {
         let hub = hub(root.path(), &content(LEN), &[hugging_face()], &server.url);
-        hub.store.create().unwrap();
-        fs::write(
-            root.path().join(format!("blobs/sha256-{}.partial", sha256(&content(LEN)))),
-            left,
-        )
-        .unwrap();
+        hub.store.prepare().unwrap();
+        fs::write(root.path().join(format!("partial/sha256-{}", sha256(&content(LEN)))), left)
+            .unwrap();
         let before = server.asked().len();
         assert_stored(&hub, &pull(&hub).0.unwrap(), &content(LEN));
         assert_eq!(server.asked()[before..], asked);
@@ -159,12 +156,9 @@ fn a_damaged_partial_file_costs_one_clean_restart() {
 fn a_complete_partial_file_needs_no_server() {
     let root = TempDir::new().unwrap();
     let hub = hub(root.path(), &content(LEN), &[hugging_face()], "http://127.0.0.1:1");
-    hub.store.create().unwrap();
-    fs::write(
-        root.path().join(format!("blobs/sha256-{}.partial", sha256(&content(LEN)))),
-        content(LEN),
-    )
-    .unwrap();
+    hub.store.prepare().unwrap();
+    fs::write(root.path().join(format!("partial/sha256-{}", sha256(&content(LEN)))), content(LEN))
+        .unwrap();
     assert_stored(&hub, &pull(&hub).0.unwrap(), &content(LEN));
 }
 
@@ -181,7 +175,7 @@ fn other_content_is_refused() {
     assert_ne!(expected, found);
     assert_eq!(server.asked().len(), 1);
     // Nothing wrong is kept for a resume.
-    let partial = root.path().join(format!("blobs/sha256-{}.partial", sha256(&content(LEN))));
+    let partial = root.path().join(format!("partial/sha256-{}", sha256(&content(LEN))));
     assert_eq!(fs::metadata(partial).unwrap().len(), 0);
 }
 
@@ -202,7 +196,7 @@ fn untold_lengths_are_counted() {
     let (root, hub, _server, result) =
         pull_from(|_| Reply::whole(&content(LEN * 2)).without_headers());
     assert!(matches!(reason(&hub, result), SourceError::Length { .. }));
-    let partial = root.path().join(format!("blobs/sha256-{}.partial", sha256(&content(LEN))));
+    let partial = root.path().join(format!("partial/sha256-{}", sha256(&content(LEN))));
     assert_eq!(fs::metadata(partial).unwrap().len(), 0);
     let (_root, hub, _server, result) =
         pull_from(|_| Reply::whole(&content(LEN - 9)).without_headers());
