@@ -237,7 +237,8 @@ impl Catalogue {
         }
         let mut ends = tag.match_indices('-').map(|(at, _)| at).collect::<Vec<_>>();
         ends.reverse();
-        let split = |at: usize| Some((tag.get(..at)?, given.get(at + 1..).filter(|r| !r.is_empty())?));
+        let split =
+            |at: usize| Some((tag.get(..at)?, given.get(at + 1..).filter(|r| !r.is_empty())?));
         let mut splits = ends.into_iter().filter_map(split);
         splits.find_map(|(tag, recipe)| {
             named().find(|e| e.answers(Some(tag))).map(|entry| (entry, Some(recipe)))

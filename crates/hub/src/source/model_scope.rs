@@ -15,8 +15,8 @@ use crate::net::{Answer, Ask, Credential, Net};
 const LISTING: usize = 3000;
 const LOG_IN: &str = "set MODELSCOPE_API_TOKEN to an access token (modelscope.cn/my/myaccesstoken)";
 
-/// A repository there.
-#[derive(Clone, Debug)]
+/// A repository there. Not `Debug`: it holds a token.
+#[derive(Clone)]
 pub(crate) struct ModelScope {
     /// The service's address, without a slash at its end.
     pub endpoint: String,

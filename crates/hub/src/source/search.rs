@@ -1,5 +1,7 @@
-//! Searching the hubs by words. What comes back is what the hubs say: counts and tags, unchecked; whether a model fits a machine is not
+//! Searching the hubs by words, all at once. What comes back is what the hubs say: counts and tags, unchecked; whether a model fits a machine is not
 //! asked here. One page of results, no more.
+
+use std::thread;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -7,12 +9,12 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 use ureq::http::header::CONTENT_TYPE;
 
-use super::hugging_face::{HuggingFace, unreachable};
+use super::hugging_face::unreachable;
 use super::model_scope::opened;
-use super::{MAX_ANSWER, ask, check_repository, encoded, shown};
-use crate::error::SourceError;
+use super::{Hubs, MAX_ANSWER, ask, check_repository, encoded, shown};
+use crate::error::{SourceError, Tried};
 use crate::name::{HUGGING_FACE, MODEL_SCOPE};
-use crate::net::{Ask, Credential, Net};
+use crate::net::{Ask, Net};
 
 /// Most results of one search.
 const MOST: usize = 100;
@@ -64,30 +66,50 @@ struct Gguf {
     context_length: Option<u64>,
 }
 
-/// Searches Hugging Face for repositories with GGUF files, the most downloaded first.
-pub(crate) fn search_hugging_face(
+/// Asks all hubs at once, so that one which cannot be reached keeps nobody waiting twice. What each found, in its own order, at most
+/// `limit` of each; and which hubs failed.
+pub(crate) fn search(
     net: &Net,
-    endpoint: &str,
-    token: Option<&str>,
+    hubs: &Hubs,
+    words: &str,
+    limit: usize,
+) -> (Vec<Found>, Vec<Tried>) {
+    let limit = limit.clamp(1, MOST);
+    let (first, second) = thread::scope(|scope| {
+        let other = scope.spawn(|| on_model_scope(net, hubs, words, limit));
+        let first = on_hugging_face(net, hubs, words, limit);
+        let panicked = |_| Err(SourceError::Refused("the search broke off".to_owned()));
+        (first, other.join().unwrap_or_else(panicked))
+    });
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for (hub, result) in [("Hugging Face", first), ("ModelScope", second)] {
+        match result {
+            Ok(some) => found.extend(some),
+            Err(error) => failed.push(Tried { source: hub.to_owned(), error }),
+        }
+    }
+    (found, failed)
+}
+
+/// Searches Hugging Face for repositories with GGUF files, the most downloaded first.
+fn on_hugging_face(
+    net: &Net,
+    hubs: &Hubs,
     words: &str,
     limit: usize,
 ) -> Result<Vec<Found>, SourceError> {
-    let limit = limit.clamp(1, MOST);
     let wanted = ["downloads", "likes", "lastModified", "tags", "gguf"];
     let expand: String = wanted.iter().map(|field| format!("&expand={field}")).collect();
     let words = encoded(words);
+    // What the search's answers are read as: those about a repository of this name.
+    let hub = hubs.on_hugging_face("the search", None);
     let url = format!(
-        "{endpoint}/api/models?search={words}&filter=gguf&sort=downloads&direction=-1&limit={limit}{expand}"
+        "{}/api/models?search={words}&filter=gguf&sort=downloads&direction=-1&limit={limit}{expand}",
+        hub.endpoint
     );
-    let credential = token.and_then(|token| Credential::bearer(endpoint, token));
+    let credential = hub.credential();
     let answer = ask(net, &Ask::get(&url).credential(credential.as_ref())).map_err(unreachable)?;
     if answer.status() != 200 {
-        let hub = HuggingFace {
-            endpoint: endpoint.to_owned(),
-            repo: "the search".to_owned(),
-            revision: String::new(),
-            token: None,
-        };
         return Err(hub.refusal(answer.status(), answer.headers()));
     }
     let rows: Vec<Value> = answer.json(MAX_ANSWER)?;
@@ -149,17 +171,16 @@ struct ModelScopeRow {
 }
 
 /// Searches ModelScope by repositories' names. It cannot be asked for GGUF alone: `gguf` tells.
-pub(crate) fn search_model_scope(
+fn on_model_scope(
     net: &Net,
-    endpoint: &str,
+    hubs: &Hubs,
     words: &str,
     limit: usize,
 ) -> Result<Vec<Found>, SourceError> {
-    let limit = limit.clamp(1, MOST);
     let body = json!({"PageSize": limit, "PageNumber": 1, "SortBy": "Default", "Target": "", "Name": words,
         "SingleCriterion": []});
     let body = body.to_string();
-    let url = format!("{endpoint}/api/v1/dolphin/models");
+    let url = format!("{}/api/v1/dolphin/models", hubs.model_scope);
     let request = Ask::new(Method::PUT, &url).header(CONTENT_TYPE, "application/json");
     let found: ModelScopeSearch = opened(ask(net, &request.body(body.as_bytes()))?, "the search")?;
     let rows = found.model.models.unwrap_or_default();

@@ -4,9 +4,32 @@ use serde_json::json;
 
 use super::wire::{Said, Wire, net};
 use crate::error::SourceError;
-use crate::source::{Found, search_hugging_face, search_model_scope};
+use crate::error::Tried;
+use crate::net::Net;
+use crate::source::{Found, Hubs, search};
 
-const HUB: &str = "http://hub.example";
+fn hubs() -> Hubs {
+    Hubs {
+        hugging_face: "http://hf.example".into(),
+        hugging_face_token: Some("hf_secret".into()),
+        model_scope: "http://ms.example".into(),
+        model_scope_token: None,
+    }
+}
+
+/// A hub that finds nothing.
+fn nothing() -> Wire {
+    Wire::start(|call| match call.method.as_str() {
+        "GET" => Said::json(json!([])),
+        _ => Said::json(json!({"Code": 200, "Data": {"Model": {"Models": []}}})),
+    })
+}
+
+fn found(net: &Net, words: &str, limit: usize) -> Vec<Found> {
+    let (found, failed) = search(net, &hubs(), words, limit);
+    assert!(failed.is_empty(), "{failed:?}");
+    found
+}
 
 #[test]
 fn hugging_face_is_searched() {
@@ -26,8 +49,7 @@ fn hugging_face_is_searched() {
             {"id": "org/bare"},
         ]))
     });
-    let net = net(&[("hub.example", &wire)]);
-    let found = search_hugging_face(&net, HUB, Some("hf_secret"), "qwen3 & co", 3).unwrap();
+    let found = found(&net(&[("hf.example", &wire), ("ms.example", &nothing())]), "qwen3 & co", 3);
     let first = Found {
         hub: "hf.co",
         repo: "unsloth/Qwen3-14B-GGUF".into(),
@@ -66,8 +88,8 @@ fn model_scope_is_searched() {
             ]}}}),
         )
     });
-    let net = net(&[("hub.example", &wire)]);
-    let found = search_model_scope(&net, HUB, "千问", 5).unwrap();
+    let found = found(&net(&[("hf.example", &nothing()), ("ms.example", &wire)]), "千问", 5);
+    assert_eq!(wire.calls()[0].header("authorization"), "", "a token of another hub");
     assert_eq!(found.len(), 2);
     let first = &found[0];
     assert_eq!(
@@ -83,23 +105,36 @@ fn model_scope_is_searched() {
 }
 
 #[test]
-fn failed_searches_say_why() {
+fn failed_searches_say_why_and_hide_no_other_hub() {
+    let one = || {
+        Wire::start(|_| {
+            Said::json(
+                json!({"Code": 200, "Data": {"Model": {"Models": [{"Path": "org", "Name": "repo"}]}}}),
+            )
+        })
+    };
+    let failed = |said: Said| {
+        let wire = Wire::start(move |_| said.clone());
+        let net = net(&[("hf.example", &wire), ("ms.example", &one())]);
+        let (found, failed) = search(&net, &hubs(), "x", 5);
+        assert_eq!((found.len(), failed.len()), (1, 1), "{failed:?}");
+        let Tried { source, error } = failed.into_iter().next().unwrap();
+        assert_eq!(source, "Hugging Face");
+        error
+    };
     for body in ["", "<html>", "{}", "[[", "7"] {
-        let wire = Wire::start(move |_| Said::status(200).body(body));
-        let net = net(&[("hub.example", &wire)]);
-        let e = search_hugging_face(&net, HUB, None, "x", 5).unwrap_err();
-        assert!(matches!(e, SourceError::Refused(_)), "{body}: {e}");
-        let e = search_model_scope(&net, HUB, "x", 5).unwrap_err();
-        assert!(matches!(e, SourceError::Refused(_)), "{body}: {e}");
+        assert!(matches!(failed(Said::status(200).body(body)), SourceError::Refused(_)), "{body}");
     }
-    let huge = Wire::start(|_| Said::status(200).body(vec![b'['; (16 << 20) + 1]));
-    let net = net(&[("hub.example", &huge)]);
-    assert!(search_hugging_face(&net, HUB, None, "x", 5).is_err());
-    let busy = Wire::start(|_| Said::status(429));
-    let net = super::wire::net(&[("hub.example", &busy)]);
-    assert!(matches!(
-        search_hugging_face(&net, HUB, None, "x", 5),
-        Err(SourceError::Limited { .. })
-    ));
-    assert!(matches!(search_model_scope(&net, HUB, "x", 5), Err(SourceError::Limited { .. })));
+    let huge = vec![b' '; (16 << 20) + 1];
+    assert!(matches!(failed(Said::status(200).body(huge)), SourceError::Refused(_)));
+    assert!(matches!(failed(Said::status(429)), SourceError::Limited { .. }));
+    assert!(failed(Said::dead()).to_string().contains("HF_ENDPOINT"));
+    for said in
+        [Said::status(200).body("<html>"), Said::status(500), Said::json(json!({"Code": 500}))]
+    {
+        let wire = Wire::start(move |_| said.clone());
+        let (found, failed) =
+            search(&net(&[("hf.example", &nothing()), ("ms.example", &wire)]), &hubs(), "x", 5);
+        assert_eq!((found.len(), failed.len()), (0, 1));
+    }
 }
