@@ -1,5 +1,5 @@
-//! The protocols as others speak them. Ignored unless asked for, as they need programs that are not ours: `HOB_TEST_PYTHON` is a Python with
-//! `huggingface_hub` and `modelscope`, `HOB_TEST_REGISTRY` the `registry` of Docker's distribution.
+//! The protocols as others speak them. Ignored unless asked for, as they need programs that are not ours: `HOB_TEST_PYTHON` is a Python
+//! with `huggingface_hub` and `modelscope`, `HOB_TEST_REGISTRY` the `registry` of Docker's distribution, and `ssh-keygen` is OpenSSH's.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::error::SourceError;
 use crate::manifest::{CONFIG_TYPE, Kind, Layer, Manifest};
 use crate::name::ModelName;
 use crate::net::{Ask, Net};
-use crate::source::{HuggingFace, ModelScope, Registry, Source, push, select};
+use crate::source::{HuggingFace, Key, ModelScope, Registry, Source, push, select};
 
 fn files() -> Vec<(&'static str, Vec<u8>)> {
     vec![
@@ -210,4 +210,28 @@ fn dockers_registry_takes_and_gives_a_model() {
 
 fn name_of(port: u16, model: &str) -> ModelName {
     ModelName::parse(&format!("127.0.0.1:{port}/me/{model}")).unwrap()
+}
+
+#[test]
+#[ignore = "needs OpenSSH"]
+fn keys_are_openssh_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+    let run = |arguments: &[&str], file: &Path| {
+        let output = Command::new("ssh-keygen").args(arguments).arg(file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Kind and key; a comment follows.
+    let words =
+        |text: &str| text.split(' ').take(2).map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let key = Key::generate(&ours).unwrap();
+    assert_eq!(words(run(&["-y", "-f"], &ours).trim()), key.public());
+    run(&["-q", "-t", "ed25519", "-N", "", "-C", "a comment", "-f"], &theirs);
+    let public = fs::read_to_string(theirs.with_extension("pub")).unwrap();
+    assert_eq!(words(&public), Key::read(&theirs).unwrap().unwrap().public());
+    let locked = folder.path().join("locked");
+    run(&["-q", "-t", "ed25519", "-N", "secret phrase", "-f"], &locked);
+    let e = Key::read(&locked).err().unwrap().to_string();
+    assert!(e.contains("passphrase"), "{e}");
 }
