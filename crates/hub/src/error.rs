@@ -52,14 +52,6 @@ pub enum HubError {
         /// As given.
         path: PathBuf,
     },
-    /// A reference of a kind that hob cannot fetch yet.
-    #[error(
-        "'{reference}' refers to a hub or address; fetching those is not supported yet: download the GGUF file and give its path"
-    )]
-    Unsupported {
-        /// As given.
-        reference: String,
-    },
     /// Not enough room on the disk.
     #[error("not enough disk space in {}: {} needed, {} free; free some, or set HOB_HOME to a folder on another disk",
         path.display(), size(*needed), size(*free))]
@@ -112,6 +104,22 @@ pub enum HubError {
     NoSource {
         /// The model's full name.
         name: String,
+    },
+    /// None of the recipes that there are will do.
+    #[error("no recipe of '{name}' was chosen: {reason}")]
+    NoChoice {
+        /// The model's full name.
+        name: String,
+        /// Why, in the chooser's words.
+        reason: String,
+    },
+    /// A registry did not take a model.
+    #[error("could not push '{name}': {error}")]
+    Push {
+        /// The model's full name.
+        name: String,
+        /// Why.
+        error: SourceError,
     },
     /// The catalogue built into the program is malformed: a fault of the build.
     #[error("the built-in catalogue is malformed: {0}")]

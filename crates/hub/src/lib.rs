@@ -6,19 +6,18 @@ mod catalogue;
 mod digest;
 mod error;
 mod fs;
-mod http;
 mod local;
 mod manifest;
 mod measured;
 mod name;
-#[allow(dead_code, reason = "its callers are being written")]
 mod net;
 mod pull;
 mod python;
 mod reference;
-#[allow(dead_code, unused_imports, reason = "its callers are being written")]
+mod settings;
 mod source;
 mod store;
+mod transfer;
 #[cfg(test)]
 mod tests;
 
@@ -26,12 +25,15 @@ use std::path::{Path, PathBuf};
 
 use catalogue::{Catalogue, Entry};
 use name::{DEFAULT_TAG, ModelName};
-use pull::Settings;
+use pull::plan::Planner;
+use settings::Settings;
+use source::{Key, Registry};
 use reference::{Reference, Wanted};
 use store::{Store, Stored};
 
 pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
 pub use error::{HubError, SourceError, Tried};
+pub use pull::{Choice, Wishes};
 pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
 pub use store::{Damaged, Finding, Garbage};
 
@@ -83,6 +85,17 @@ pub struct Hub {
     settings: Settings,
 }
 
+/// The name that a file behind an address is stored under: the host's first label as namespace, the file's name as model.
+fn name_of_url(url: &str) -> Result<ModelName, HubError> {
+    let bad = || HubError::BadName { reference: url.to_owned(), reason: "it has no name".into() };
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let file = path.rsplit('/').next().ok_or_else(bad)?;
+    let stem = file.get(..file.len().saturating_sub(".gguf".len())).ok_or_else(bad)?;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let model: String = stem.chars().map(plain).take(96).collect();
+    ModelName::parse(&format!("url/{model}"))
+}
+
 impl Hub {
     /// The user's hub, in `$HOB_HOME` or else `.hob` in the home directory. Creates nothing until something is pulled.
     ///
@@ -100,7 +113,8 @@ impl Hub {
     pub fn at(root: PathBuf) -> Result<Hub, HubError> {
         let store = Store::at(root);
         store.refresh()?;
-        Ok(Hub { store, catalogue: Catalogue::built_in()?, settings: Settings::from_env() })
+        let settings = Settings::from_env(store.root());
+        Ok(Hub { store, catalogue: Catalogue::built_in()?, settings })
     }
 
     /// The folder everything is kept in.
@@ -137,52 +151,159 @@ impl Hub {
         Ok(entry.and_then(|e| Some((e.full_name(), e.published.as_ref()?))))
     }
 
-    /// The local file that a reference means: an existing GGUF given by its path, or a stored model. `None` when the model is known
-    /// but has to be pulled first.
+    /// The local file that a reference means: an existing GGUF given by its path, or a stored model. `None` when it has to be pulled
+    /// first.
     ///
     /// # Errors
-    /// `NoSuchFile`, `BadName`, `UnknownModel`: the reference means nothing here. `NoSource`: it cannot be pulled
-    /// either. `Damaged`: pull again.
+    /// `NoSuchFile`, `BadName`: the reference means nothing. `UnknownModel`: only a registry could know it. `Damaged`: pull again.
     pub fn find(&self, reference: &str) -> Result<Option<LocalModel>, HubError> {
-        let wanted = match reference::parse(reference)? {
+        let name = match reference::parse(reference)? {
             Reference::File(path) => return LocalModel::file(reference, &path).map(Some),
-            Reference::Url(_) => return Ok(None),
-            Reference::Model(wanted) => wanted,
+            Reference::Url(url) => name_of_url(&url)?,
+            Reference::Model(wanted) => wanted.name,
         };
-        if let Some(stored) = self.store.get(&self.full(&wanted.name)?)? {
+        if let Some(stored) = self.store.get(&self.full(&name)?)? {
             return Ok(Some(self.local(&stored)));
         }
-        match self.entry(&wanted.name)? {
-            entry if entry.files.is_empty() => Err(HubError::NoSource { name: entry.full_name() }),
-            _ => Ok(None),
+        if name.is_bare() {
+            self.entry(&name)?;
         }
+        Ok(None)
     }
 
-    /// Fetches a model unless it is already here, trying its sources in the catalogue's order, and stores it. What an interrupted pull
-    /// left is used. Two processes that pull the same model share one download. For an existing file given by its path there is nothing to do.
+    /// Fetches a model unless it is already here, and stores it. What an interrupted pull left is used. Two processes that pull the
+    /// same model share one download. For an existing file given by its path there is nothing to do.
     ///
     /// # Errors
-    /// As `find`; `AllSourcesFailed` with the reason of each, `NoSpace`, or `Io` of the store itself.
+    /// `UnknownModel`; `AllSourcesFailed` with the reason of each; `NoChoice` when no recipe will do; `NoSpace`, or `Io` of the store itself.
     pub fn pull(
         &self,
         reference: &str,
+        wishes: &Wishes,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<LocalModel, HubError> {
-        let name = match reference::parse(reference)? {
-            Reference::File(path) => return LocalModel::file(reference, &path),
-            Reference::Url(url) => return Err(HubError::Unsupported { reference: url }),
-            Reference::Model(Wanted { name, .. }) => name,
+        let parsed = reference::parse(reference)?;
+        let name = match &parsed {
+            Reference::File(path) => return LocalModel::file(reference, path),
+            Reference::Url(url) => name_of_url(url)?,
+            Reference::Model(wanted) => wanted.name.clone(),
         };
-        let stored = match self.store.get(&self.full(&name)?) {
-            Ok(Some(stored)) => stored,
+        let name = self.wished(&name, wishes)?;
+        let stored = match self.store.get(&name) {
+            Ok(Some(stored)) if !wishes.update => stored,
             // A damaged model is fetched again.
-            Ok(None) | Err(HubError::Damaged { .. }) => {
-                pull::pull(&self.store, self.entry(&name)?, &self.settings, progress)?
+            Ok(_) | Err(HubError::Damaged { .. }) => {
+                let plan = self.plan(&parsed, &name, wishes, progress)?;
+                pull::carry_out(self, &plan, wishes, progress)?
             }
             Err(e) => return Err(e),
         };
         progress(Progress::Done);
         Ok(self.local(&stored))
+    }
+
+    /// The name that what is wished for is stored under.
+    fn wished(&self, name: &ModelName, wishes: &Wishes) -> Result<ModelName, HubError> {
+        match (&wishes.recipe, self.catalogue.find(name)) {
+            (Some(recipe), Some((entry, _))) => {
+                name.with_tag(&format!("{}-{}", entry.tag, recipe.to_ascii_lowercase()))
+            }
+            (Some(recipe), None) => name.with_tag(recipe),
+            (None, _) => self.full(name),
+        }
+    }
+
+    fn plan(
+        &self,
+        parsed: &Reference,
+        name: &ModelName,
+        wishes: &Wishes,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<pull::Plan, HubError> {
+        let mut planner = Planner { settings: &self.settings, wishes, progress };
+        let wanted = match parsed {
+            Reference::Model(wanted) => wanted,
+            Reference::Url(url) => return planner.url(name, url),
+            Reference::File(path) => return Err(HubError::NoSuchFile { path: path.clone() }),
+        };
+        let given = wishes.recipe.as_deref();
+        if let Some((entry, recipe)) = self.catalogue.find(&wanted.name) {
+            return planner.catalogue(name, entry, given.or(recipe));
+        }
+        if wanted.name.is_on_hub() {
+            let tag = wanted.name.given_tag().filter(|tag| *tag != DEFAULT_TAG);
+            return planner.repository(wanted, given.or(tag));
+        }
+        let key = self.key()?;
+        let named = Wanted { name: name.clone(), ..wanted.clone() };
+        planner.registry(&named, key.as_ref()).map_err(|e| self.perhaps_unknown(&wanted.name, e))
+    }
+
+    /// A registry's 404 for a name that the user may have mistyped.
+    fn perhaps_unknown(&self, name: &ModelName, error: HubError) -> HubError {
+        match &error {
+            HubError::AllSourcesFailed { tried, .. } if name.is_bare() => match tried.as_slice() {
+                [Tried { error: SourceError::NotFound { .. }, .. }] => {
+                    self.entry(name).err().unwrap_or(error)
+                }
+                _ => error,
+            },
+            _ => error,
+        }
+    }
+
+    /// The key that registries know the user by, if there is one.
+    fn key(&self) -> Result<Option<Key>, HubError> {
+        for path in &self.settings.keys {
+            let key = Key::read(path).map_err(|error| {
+                let io = std::io::Error::other(error.to_string());
+                error::io_error("read", path)(io)
+            })?;
+            if key.is_some() {
+                return Ok(key);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a stored model to the registry that its name says.
+    ///
+    /// # Errors
+    /// `NotStored`, `Damaged`; `Push` with the registry's reason. What was sent by then stays there, and the next push goes on.
+    pub fn push(
+        &self,
+        reference: &str,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), HubError> {
+        let wanted = reference::wanted_or_address(reference)?;
+        let stored = self.named(&wanted.name.to_string())?;
+        let failed = |error| HubError::Push { name: stored.name.to_string(), error };
+        let key = match self.key()? {
+            Some(key) => key,
+            None => Key::generate(&self.root().join("id_ed25519")).map_err(failed)?,
+        };
+        let wishes = Wishes::plain();
+        let planner = Planner { settings: &self.settings, wishes: &wishes, progress: &mut |_| () };
+        let named = Wanted { name: stored.name.clone(), ..wanted };
+        let (place, plain) = planner.place(&named);
+        let registry = Registry::new(&self.settings.net, &place, plain, Some(&key));
+        progress(Progress::Resolving { source: registry.words() });
+        let manifest = self.store.manifest_bytes(&stored.name)?;
+        let all: u64 = stored.manifest.blobs().map(|layer| layer.size).sum();
+        let mut before = Vec::new();
+        let mut told = |event| {
+            if let source::Pushed::Blob { digest, done, total } = event {
+                if before.last().is_none_or(|(last, _)| *last != digest) {
+                    before.push((digest, total));
+                }
+                let earlier: u64 = before[..before.len() - 1].iter().map(|(_, total)| total).sum();
+                progress(Progress::Bytes { done: (earlier + done).min(all), total: all });
+            }
+        };
+        let blob = |digest: &digest::Digest| self.store.blob(digest);
+        source::push(&registry, place.tag(), &manifest, &blob, &mut told).map_err(failed)?;
+        progress(Progress::Done);
+        Ok(())
     }
 
     /// What is stored. A damaged model is listed as such and hides no other.

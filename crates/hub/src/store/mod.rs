@@ -150,6 +150,12 @@ impl Store {
         Ok(all.max_by_key(|(_, path)| changed(path)).map(|(name, _)| name))
     }
 
+    /// A model's manifest, byte for byte.
+    pub fn manifest_bytes(&self, name: &ModelName) -> Result<Vec<u8>, HubError> {
+        let path = self.manifest_path(name);
+        read(&path, MAX_MANIFEST).map_err(io_error("read", &path))
+    }
+
     /// The text of a small layer.
     ///
     /// # Errors

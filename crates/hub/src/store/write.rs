@@ -132,8 +132,7 @@ impl Store {
     pub fn copy(&self, from: &ModelName, to: &ModelName) -> Result<Option<Stored>, HubError> {
         let Some(stored) = self.get(from)? else { return Ok(None) };
         let locks = self.lock_model(&stored.manifest)?;
-        let path = self.manifest_path(from);
-        let manifest = fs::read(&path).map_err(io_error("read", &path))?;
+        let manifest = self.manifest_bytes(from)?;
         self.commit(&locks, to, &manifest).map(Some)
     }
 
