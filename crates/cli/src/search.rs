@@ -93,8 +93,8 @@ fn to_json(rows: &[Row], found: &[Found]) -> Value {
             "weights": model.weights,
             "q4_k_m_bytes": usual,
             "fits": fits.map(|(recipe, bytes)| json!({"recipe": recipe, "file_bytes": bytes})),
-            "hugging_face": model.repositories.hugging_face,
-            "model_scope": model.repositories.model_scope,
+            "hugging_face": model.repositories.hugging_face().collect::<Vec<_>>(),
+            "model_scope": model.repositories.model_scope().collect::<Vec<_>>(),
         })
     });
     let hubs = found.iter().map(|f| {

@@ -136,23 +136,7 @@ impl Hub {
 
     /// Searches the hubs for repositories with GGUF files, both at the same time; with what went wrong at one of them.
     pub fn search_hubs(&self, words: &str, limit: usize) -> (Vec<Found>, Vec<Tried>) {
-        let Settings { net, hugging_face, hugging_face_token: token, model_scope, .. } =
-            &self.settings;
-        let token = token.as_deref();
-        let (ours, theirs) = std::thread::scope(|scope| {
-            let theirs = scope.spawn(|| source::search_model_scope(net, model_scope, words, limit));
-            let ours = source::search_hugging_face(net, hugging_face, token, words, limit);
-            let died = |_| Err(SourceError::Refused("asking it failed".to_owned()));
-            (ours, theirs.join().unwrap_or_else(died))
-        });
-        let (mut found, mut tried) = (Vec::new(), Vec::new());
-        for (source, answer) in [("Hugging Face", ours), ("ModelScope", theirs)] {
-            match answer {
-                Ok(some) => found.extend(some),
-                Err(error) => tried.push(Tried { source: source.to_owned(), error }),
-            }
-        }
-        (found, tried)
+        source::search(&self.settings.net, &self.settings.hubs, words, limit)
     }
 
     /// What the catalogue says of the model that a reference means; `None` for an existing file given by its path.

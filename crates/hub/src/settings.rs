@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::net::{Net, Patience};
 use crate::python::Pip;
-use crate::source::{hugging_face_token, model_scope_token};
+use crate::source::Hubs;
+use crate::source::hubs::endpoint;
 use crate::transfer::Options;
 
 /// Longest settings file that is read.
@@ -18,14 +19,9 @@ const MAX_FILE: u64 = 64 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub net: Net,
-    /// Address of Hugging Face or a mirror of it, without a slash at the end.
-    pub hugging_face: String,
-    /// Address of ModelScope, likewise.
-    pub model_scope: String,
+    pub hubs: Hubs,
     /// Address of the registry that names without a host are in, or a mirror of it.
     pub registry: String,
-    pub hugging_face_token: Option<String>,
-    pub model_scope_token: Option<String>,
     /// Which hub is asked first.
     pub first: First,
     pub options: Options,
@@ -49,8 +45,6 @@ impl Settings {
             let value = env::var(name).ok().or_else(|| file.get(name).cloned())?;
             Some(value.trim().to_owned()).filter(|v| !v.is_empty())
         };
-        let address =
-            |name: &str, default| normal_endpoint(&set(name).unwrap_or_default(), default);
         let first = match set("HOB_HUB").map(|v| v.to_ascii_lowercase()).as_deref() {
             Some("modelscope" | "modelscope.cn") => First::ModelScope,
             _ => First::HuggingFace,
@@ -63,11 +57,8 @@ impl Settings {
         let ollama = env::home_dir().map(|home| home.join(".ollama/id_ed25519"));
         Settings {
             net: Net::new(Patience::default()),
-            hugging_face: address("HF_ENDPOINT", "https://huggingface.co"),
-            model_scope: address("MODELSCOPE_DOMAIN", "https://modelscope.cn"),
-            registry: address("HOB_REGISTRY", "https://registry.ollama.ai"),
-            hugging_face_token: hugging_face_token().or_else(|| set("HF_TOKEN")),
-            model_scope_token: model_scope_token().or_else(|| set("MODELSCOPE_API_TOKEN")),
+            hubs: Hubs::from_vars(&set, env::home_dir()),
+            registry: endpoint(set("HOB_REGISTRY"), "https://registry.ollama.ai"),
             first,
             options,
             pip: Pip::default(),
@@ -87,15 +78,6 @@ fn lines(path: &Path) -> BTreeMap<String, String> {
     text.lines().filter_map(line).collect()
 }
 
-/// A host alone gets a scheme; a slash at the end goes; nothing means the default.
-fn normal_endpoint(value: &str, default: &str) -> String {
-    match value.trim().trim_end_matches('/') {
-        "" => default.to_owned(),
-        address if address.contains("://") => address.to_owned(),
-        host => format!("https://{host}"),
-    }
-}
-
 /// `10M` is ten million bytes per second; `k` and `G` likewise. `None` for what is no rate.
 pub(crate) fn bytes_per_second(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -112,18 +94,6 @@ pub(crate) fn bytes_per_second(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_are_tidied() {
-        for (given, expected) in [
-            ("", "https://d"),
-            (" https://m/ ", "https://m"),
-            ("mirror.example", "https://mirror.example"),
-            ("http://127.0.0.1:8/x/", "http://127.0.0.1:8/x"),
-        ] {
-            assert_eq!(normal_endpoint(given, "https://d"), expected);
-        }
-    }
 
     #[test]
     fn rates() {

@@ -3,7 +3,9 @@
 mod crash;
 mod crashes;
 mod hubs;
+mod mirror;
 mod package;
+mod peers;
 mod registry;
 mod search;
 pub(crate) mod server;
@@ -21,6 +23,7 @@ use crate::digest::Hasher;
 use crate::net::{Net, Patience};
 use crate::python::Pip;
 use crate::settings::{First, Settings};
+use crate::source::Hubs;
 use crate::store::Store;
 use crate::transfer::Options;
 use crate::{Hub, HubError, LocalModel, Progress, Wishes};
@@ -70,11 +73,13 @@ fn settings(root: &Path, url: &str) -> Settings {
     };
     Settings {
         net: Net::new(patience),
-        hugging_face: url.to_owned(),
-        model_scope: format!("{url}/ms"),
+        hubs: Hubs {
+            hugging_face: url.to_owned(),
+            hugging_face_token: None,
+            model_scope: format!("{url}/ms"),
+            model_scope_token: None,
+        },
         registry: url.to_owned(),
-        hugging_face_token: None,
-        model_scope_token: None,
         first: First::HuggingFace,
         options: Options { connections: 4, rate: None, part: 64 << 10 },
         pip: Pip { commands: Vec::new(), stall: Duration::from_secs(5) },

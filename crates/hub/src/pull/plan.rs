@@ -14,8 +14,7 @@ use crate::name::{DEFAULT_HOST, HUGGING_FACE, MODEL_SCOPE, ModelName};
 use crate::reference::Wanted;
 use crate::settings::{First, Settings};
 use crate::source::{
-    HuggingFace, Key, ModelScope, Offer, Origin, Registry, RemoteFile, Source, Url, Variant,
-    select, variants,
+    Key, Offer, Origin, Registry, RemoteFile, Source, Url, Variant, select, variants,
 };
 
 /// Most repositories of one hub that are asked for one model.
@@ -87,7 +86,9 @@ impl Planner<'_> {
             let blobs = vec![self.pinned(file)];
             return Ok(Plan { name: name.clone(), blobs, manifest: None, facts, revision: None });
         }
-        let (ours, theirs) = (&entry.repositories.hugging_face, &entry.repositories.model_scope);
+        let repositories = &entry.repositories;
+        let ours: Vec<&str> = repositories.hugging_face().collect();
+        let theirs: Vec<&str> = repositories.model_scope().collect();
         let rounds = ours.len().max(theirs.len()).min(MAX_ROUNDS);
         let mut tried = Vec::new();
         for round in 0..rounds {
@@ -178,21 +179,11 @@ impl Planner<'_> {
     }
 
     fn hugging_face(&self, repo: &str, revision: Option<&str>) -> Box<dyn Source + Send + Sync> {
-        Box::new(HuggingFace {
-            endpoint: self.settings.hugging_face.clone(),
-            repo: repo.to_owned(),
-            revision: revision.unwrap_or("main").to_owned(),
-            token: self.settings.hugging_face_token.clone(),
-        })
+        Box::new(self.settings.hubs.on_hugging_face(repo, revision))
     }
 
     fn model_scope(&self, repo: &str, revision: Option<&str>) -> Box<dyn Source + Send + Sync> {
-        Box::new(ModelScope {
-            endpoint: self.settings.model_scope.clone(),
-            repo: repo.to_owned(),
-            revision: revision.unwrap_or("master").to_owned(),
-            token: self.settings.model_scope_token.clone(),
-        })
+        Box::new(self.settings.hubs.on_model_scope(repo, revision))
     }
 
     /// Asks all at the same time; answers come in the order of the sources.
@@ -279,10 +270,13 @@ impl Planner<'_> {
         for source in &file.sources {
             let url = match source {
                 Pinned::HuggingFace { repo, revision, path } => {
-                    format!("{}/{repo}/resolve/{revision}/{path}", self.settings.hugging_face)
+                    format!("{}/{repo}/resolve/{revision}/{path}", self.settings.hubs.hugging_face)
                 }
                 Pinned::ModelScope { repo, revision, path } => {
-                    format!("{}/models/{repo}/resolve/{revision}/{path}", self.settings.model_scope)
+                    format!(
+                        "{}/models/{repo}/resolve/{revision}/{path}",
+                        self.settings.hubs.model_scope
+                    )
                 }
                 Pinned::PythonPackage(package) => {
                     blob.package = Some(package.clone());

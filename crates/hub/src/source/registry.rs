@@ -90,9 +90,7 @@ impl<'a> Registry<'a> {
         }
         let told = answer.header("docker-content-digest").map(str::to_owned);
         let bytes = answer.bytes(MAX_MANIFEST)?;
-        let mut hasher = Hasher::default();
-        hasher.update(&bytes);
-        let digest = hasher.finish();
+        let digest = Hasher::of(&bytes);
         if let Some(expected) = told.filter(|t| t.parse() != Ok(digest)) {
             let (expected, found) = (shown(&expected), digest.to_string());
             return Err(SourceError::Content { expected, found });
@@ -286,7 +284,7 @@ impl Challenge {
 
 /// What Ollama's registry wants signed: method, address, and the digest of the body, which is empty.
 fn to_sign(url: &str) -> String {
-    let empty = Hasher::default().finish().to_string();
+    let empty = Hasher::of(b"").to_string();
     format!("GET,{url},{}", STANDARD.encode(empty))
 }
 
