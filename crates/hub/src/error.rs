@@ -151,6 +151,9 @@ pub enum SourceError {
         /// As delivered.
         found: String,
     },
+    /// The file on the server was replaced while it was being fetched, and then again.
+    #[error("the file there keeps changing while it is being fetched")]
+    Changed,
     /// Neither Python nor its package installer is there.
     #[error("needs Python with pip, which was not found (tried {0})")]
     NoPip(String),
@@ -166,6 +169,8 @@ pub enum SourceError {
 #[derive(Debug)]
 pub(crate) enum FetchError {
     Source(SourceError),
+    /// Several sources were asked and given up, and that has been told.
+    Origins(Vec<Tried>),
     Local(HubError),
 }
 

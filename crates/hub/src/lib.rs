@@ -5,7 +5,6 @@
 mod catalogue;
 mod digest;
 mod error;
-mod http;
 mod measured;
 #[allow(dead_code, reason = "its callers are being written")]
 mod net;
@@ -15,6 +14,7 @@ mod reference;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,15 +1,15 @@
 //! From a catalogue entry to a stored model: take the blob's lock, try the sources in order, adopt the verified file, write the manifest.
 
 use std::env;
-use std::fs;
 use std::path::PathBuf;
 
 use crate::Progress;
 use crate::catalogue::{CatalogueFile, Entry, Source};
 use crate::error::{FetchError, HubError, Tried};
-use crate::http::{self, Patience, Target};
+use crate::net::{Net, Patience};
 use crate::python::{self, Order, Pip};
 use crate::store::{BlobLock, Manifest, Store, Stored};
+use crate::transfer::{self, Job, Options, Origin};
 
 /// How the sources are reached.
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     /// Address of ModelScope, likewise.
     pub model_scope: String,
     pub patience: Patience,
+    pub options: Options,
     pub pip: Pip,
 }
 
@@ -29,6 +30,7 @@ impl Settings {
             hugging_face: endpoint("HF_ENDPOINT", "https://huggingface.co"),
             model_scope: endpoint("MODELSCOPE_DOMAIN", "https://modelscope.cn"),
             patience: Patience::default(),
+            options: Options::default(),
             pip: Pip::default(),
         }
     }
@@ -105,6 +107,7 @@ fn from_any(
                 return Ok(words);
             }
             Err(FetchError::Local(e)) => return Err(e),
+            Err(FetchError::Origins(given_up)) => tried.extend(given_up),
             Err(FetchError::Source(error)) => {
                 progress(Progress::Failed { source: words.clone(), reason: error.to_string() });
                 tried.push(Tried { source: words, error });
@@ -136,12 +139,16 @@ fn fetch(
             return python::fetch(&order, &settings.pip, progress);
         }
     };
-    let partial = store.partial(&file.sha256);
-    let here = fs::metadata(&partial).map_or(0, |m| m.len());
-    store.require_space(file.bytes.saturating_sub(here))?;
-    let target = Target { partial, bytes: file.bytes, digest: file.sha256 };
-    http::download(&url, &target, &settings.patience, progress)?;
-    Ok(target.partial)
+    let job = Job {
+        partial: store.partial(&file.sha256),
+        map: store.map(&file.sha256),
+        bytes: Some(file.bytes),
+        digest: Some(file.sha256),
+        origins: &[Origin { words: source.to_string(), url, credential: None }],
+    };
+    let net = Net::new(settings.patience.clone());
+    transfer::fetch(&net, &job, &settings.options, progress)?;
+    Ok(job.partial)
 }
 
 #[cfg(test)]

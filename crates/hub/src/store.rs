@@ -1,5 +1,6 @@
 //! The store: a folder of blobs named by their SHA-256 and small JSON manifests that name them. Layout under the root:
-//! `blobs/sha256-<hex>` whole, verified files; `blobs/sha256-<hex>.partial` what a broken transfer left; `manifests/<name>/<tag>.json`;
+//! `blobs/sha256-<hex>` whole, verified files; `blobs/sha256-<hex>.partial` what a broken transfer left; `blobs/sha256-<hex>.map` which parts of it are there, with checksums, kept so that
+//! a damaged blob can be mended; `manifests/<name>/<tag>.json`;
 //! `locks/sha256-<hex>.lock` one lock file per blob; `tmp/sha256-<hex>/` scratch space of whoever holds that lock;
 //! `measured/` notes about files (`measured.rs`).
 //!
@@ -107,6 +108,11 @@ impl Store {
     /// Where a transfer of this blob gathers its bytes.
     pub fn partial(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(format!("sha256-{digest}.partial"))
+    }
+
+    /// Where it is noted which parts of the partial file are there.
+    pub fn map(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(format!("sha256-{digest}.map"))
     }
 
     /// Scratch folder for whoever holds this blob's lock, on the same file system as the blobs.
@@ -232,6 +238,7 @@ impl Store {
         let blob = self.blob(&manifest.digest);
         let freed = fs::metadata(&blob).map_or(0, |m| m.len());
         delete(&blob)?;
+        delete(&self.map(&manifest.digest))?;
         Ok(Some(freed))
     }
 
