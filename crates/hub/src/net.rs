@@ -180,6 +180,8 @@ impl<'a> Ask<'a> {
 pub(crate) struct Answer {
     /// The address that answered, after redirects.
     pub url: String,
+    /// Whether that is another one than was asked.
+    pub redirected: bool,
     status: u16,
     headers: HeaderMap,
     body: Body,
@@ -270,8 +272,9 @@ impl Net {
         if let Some(known) = ask.known {
             (uri, place, guarded) = self.redirected(&first.1, &uri, &place, known)?;
         }
-        for _ in 0..=ask.hops {
-            let answer = self.step(ask, &uri, &place, guarded)?;
+        for hop in 0..=ask.hops {
+            let mut answer = self.step(ask, &uri, &place, guarded)?;
+            answer.redirected = hop > 0 || ask.known.is_some();
             let follow = matches!(ask.method, Method::GET | Method::HEAD) && ask.hops > 0;
             let target = answer.header(LOCATION).filter(|_| follow);
             let Some(target) = target.filter(|_| matches!(answer.status, 301..=303 | 307 | 308))
@@ -317,7 +320,7 @@ impl Net {
         };
         let (parts, body) = answer.map_err(net_error)?.into_parts();
         let status = parts.status.as_u16();
-        Ok(Answer { url: uri.to_string(), status, headers: parts.headers, body })
+        Ok(Answer { url: uri.to_string(), redirected: false, status, headers: parts.headers, body })
     }
 
     fn is_private(&self, place: &Place) -> bool {

@@ -184,8 +184,9 @@ fn send(mut stream: TcpStream, reply: Reply, busy: Busy) -> std::io::Result<()> 
         if i + 1 == pieces.len() && reply.stall.is_zero() {
             busy.take();
         }
-        stream.write_all(bytes)?;
+        // Before, so that whoever has the bytes finds them counted.
         log.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        stream.write_all(bytes)?;
         std::thread::sleep(pause);
     }
     stream.flush()?;

@@ -17,10 +17,16 @@ use crate::error::{HubError, SourceError, Tried, io_error};
 
 impl Shared {
     /// Judges an offer against what is known, and begins to fill from it.
-    pub fn accept(&self, me: usize, claim: &Claim, offer: &Offer, url: &str) -> Result<Next, End> {
+    pub fn accept(
+        &self,
+        me: usize,
+        claim: &Claim,
+        offer: &Offer,
+        direct: Option<&str>,
+    ) -> Result<Next, End> {
         self.change(|state| {
             state.judge(me, claim, offer, self)?;
-            state.take_up(me, claim, offer, url, self)
+            state.take_up(me, claim, offer, direct, self)
         })
     }
 
@@ -135,7 +141,7 @@ impl State {
         me: usize,
         claim: &Claim,
         offer: &Offer,
-        url: &str,
+        direct: Option<&str>,
         shared: &Shared,
     ) -> Result<Next, End> {
         let unknown = self.table.total().is_none();
@@ -145,8 +151,7 @@ impl State {
         let total = self.table.total();
         let Some(standing) = self.origins.get_mut(claim.origin) else { return Err(End::Revoked) };
         standing.ready = true;
-        let own = shared.origins.get(claim.origin).is_none_or(|o| o.url == url);
-        standing.direct = (!own).then(|| url.to_owned());
+        standing.direct = direct.map(str::to_owned);
         if standing.tag.is_none() {
             standing.tag.clone_from(&offer.tag);
         }

@@ -30,7 +30,8 @@ fn fetch(shared: &Shared, me: usize, claim: &Claim, buffer: &mut [u8]) -> Result
     let answer = ask(shared, claim)?;
     let broken = |reason: &str| End::Passing(reason.to_owned(), None);
     let offer = Offer::read(&answer).map_err(broken)?;
-    let mut next = shared.accept(me, claim, &offer, &answer.url)?;
+    let direct = answer.redirected.then_some(answer.url.as_str());
+    let mut next = shared.accept(me, claim, &offer, direct)?;
     let end = offer.to;
     let mut body =
         Body { shared, claim, at: offer.from, end, reader: answer.into_reader(), buffer };
@@ -85,7 +86,7 @@ fn ask(shared: &Shared, claim: &Claim) -> Result<Answer, End> {
         }
         401 | 403 | 404 | 410 if claim.direct.is_some() => Err(End::Otherwise),
         // Where it redirects to has expired already, though it was good before.
-        code @ (401 | 403 | 404 | 410) if ready && answer.url != origin.url => {
+        code @ (401 | 403 | 404 | 410) if ready && answer.redirected => {
             Err(End::Passing(SourceError::Status(code).to_string(), None))
         }
         code @ (429 | 503) => Err(End::Busy(code, answer.retry_after())),
