@@ -145,8 +145,8 @@ fn the_next_source_takes_over_and_keeps_the_bytes() {
     let model = result.unwrap();
     assert_stored(&hub, &model, &content(LEN));
     assert_eq!(model.facts.unwrap().source, "ModelScope o/r");
-    // Of the part that broke off nothing is kept, of the one before it everything.
-    assert_eq!(server.sent(), LEN as u64 + 100_000 - (64 << 10));
+    // Nothing but what the broken connection carried may come twice.
+    assert!(server.sent() <= LEN as u64 + 100_000, "{}", server.sent());
     assert!(events.iter().any(|e| matches!(e, Progress::Failed { source, reason } if source.starts_with("Hugging") && reason.contains("404"))));
 }
 
