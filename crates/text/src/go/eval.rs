@@ -202,6 +202,10 @@ impl<'t> Run<'t> {
                     }
                 }
             }
+            Value::Int(_) if pipe.variables.len() > 1 => {
+                let message = "can't use a number to iterate over more than one variable";
+                return Err(at_line(pipe.line, message));
+            }
             Value::Int(end) => {
                 for i in 0..*end {
                     if !once(self, Value::Int(i), Value::Int(i))? {

@@ -1,5 +1,5 @@
 //! Go's `fmt.Sprintf` for the values of templates: verbs, flags, widths, precisions and stars; what does not fit is written as
-//! Go writes it (`%!d(string=x)`). Absent: argument indexes (`%[1]d`), pointers, and quoting with `#`.
+//! Go writes it (`%!d(string=x)`). Absent: argument indexes (`%[1]d`), pointers, hexadecimal floats, and quoting with `#`.
 
 use super::print::{
     Buffer, Refusal, chars, general, is_print, not_finite, scientific, with_exponent, write_plain,
@@ -36,6 +36,10 @@ pub(super) fn write(format: &[u8], arguments: &[Value], out: &mut Buffer) -> Res
             return out.push_str("%!(NOVERB)");
         };
         rest = rest.get(bytes..).unwrap_or_default();
+        if verb == 'v' {
+            // Here these flags mean more of a structure, not more of a number.
+            (format.plus, format.sharp) = (false, false);
+        }
         if verb == '%' {
             out.push(b"%")?;
             continue;
@@ -48,16 +52,18 @@ pub(super) fn write(format: &[u8], arguments: &[Value], out: &mut Buffer) -> Res
         }
     }
     out.push(rest)?;
-    let unused: Vec<&Value> = arguments.collect();
+    let unused = arguments.as_slice();
     if unused.is_empty() {
         return Ok(());
     }
     out.push_str("%!(EXTRA ")?;
     for (i, value) in unused.iter().enumerate() {
-        if i > 0 {
-            out.push_str(", ")?;
+        out.push_str(if i > 0 { ", " } else { "" })?;
+        if !matches!(value, Value::Nil) {
+            out.push_str(value.kind())?;
+            out.push(b"=")?;
         }
-        typed(value, out)?;
+        write_plain(value, out)?;
     }
     out.push_str(")")
 }
@@ -127,40 +133,58 @@ impl Spec<'_, '_, '_> {
 }
 
 fn write_verb(verb: char, format: Format, value: &Value, out: &mut Buffer) -> Result<(), Refusal> {
-    match verb {
-        'T' => return pad(value.kind().as_bytes(), format, out),
-        'v' => {
-            // Here these flags mean more of a structure, not more of a number.
-            let format = Format { plus: false, sharp: false, ..format };
-            match value {
-                Value::Float(f) => return float('g', format, *f, out),
-                Value::Int(i) => return integer('d', format, *i, out),
-                _ => {}
-            }
-            let text = out.aside(|text| write_plain(value, text))?;
-            let precision = if as_text(value) { format.precision } else { None };
-            return pad(&shortened(&text, precision), Format { zero: false, ..format }, out);
-        }
-        _ => {}
-    }
     match value {
+        _ if verb == 'T' => pad(value.kind().as_bytes(), format, out),
+        Value::Nil if verb == 'v' => pad(NIL, format, out),
+        Value::Int(i) if verb == 'v' => integer('d', format, *i, out),
         Value::Int(i) if "bcdoqOxXU".contains(verb) => integer(verb, format, *i, out),
+        Value::Float(f) if verb == 'v' => float('g', format, *f, out),
         Value::Float(f) if "eEfFgG".contains(verb) => float(verb, format, *f, out),
-        Value::Bool(b) if verb == 't' => pad(b.to_string().as_bytes(), format, out),
-        _ if as_text(value) && "sqxX".contains(verb) => {
+        Value::Bool(b) if "tv".contains(verb) => pad(b.to_string().as_bytes(), format, out),
+        _ if as_text(value) && "svqxX".contains(verb) => {
             let text = out.aside(|text| write_plain(value, text))?;
             string(verb, format, &text, out)
         }
-        Value::List(list) => each(verb, format, list.items(), ("[", "]"), out),
+        Value::List(list) => {
+            out.push(b"[")?;
+            each(list.items(), out, |item, out| write_inner(verb, format, item, out))?;
+            out.push(b"]")
+        }
+        Value::Map(map) => {
+            out.push(b"map[")?;
+            each(&map.entries, out, |(key, item), out| {
+                write_verb(verb, format, &Value::text(key), out)?;
+                out.push(b":")?;
+                write_inner(verb, format, item, out)
+            })?;
+            out.push(b"]")
+        }
         Value::Struct(s) => {
-            let fields: Vec<Value> = s.fields.iter().map(|f| f.value.clone()).collect();
-            each(verb, format, &fields, ("{", "}"), out)
+            out.push(b"{")?;
+            each(&s.fields, out, |field, out| write_inner(verb, format, &field.value, out))?;
+            out.push(b"}")
         }
         _ => {
             out.push_str(&format!("%!{verb}("))?;
-            typed(value, out)?;
-            out.push_str(")")
+            if matches!(value, Value::Nil) {
+                out.push(NIL)?;
+            } else {
+                out.push_str(value.kind())?;
+                out.push(b"=")?;
+                write_verb('v', format, value, out)?;
+            }
+            out.push(b")")
         }
+    }
+}
+
+const NIL: &[u8] = b"<nil>";
+
+/// A part of a value: nothing in it is never formatted.
+fn write_inner(verb: char, format: Format, value: &Value, out: &mut Buffer) -> Result<(), Refusal> {
+    match value {
+        Value::Nil => out.push(NIL),
+        _ => write_verb(verb, format, value, out),
     }
 }
 
@@ -175,31 +199,19 @@ fn as_text(value: &Value) -> bool {
     }
 }
 
-/// `type=value`, as in Go's complaints.
-fn typed(value: &Value, out: &mut Buffer) -> Result<(), Refusal> {
-    if !matches!(value, Value::Nil) {
-        out.push_str(value.kind())?;
-        out.push_str("=")?;
-    }
-    write_plain(value, out)
-}
-
-/// A verb for each of many.
-fn each(
-    verb: char,
-    format: Format,
-    items: &[Value],
-    (open, close): (&str, &str),
+/// Items with blanks between them.
+fn each<T>(
+    items: &[T],
     out: &mut Buffer,
+    mut write: impl FnMut(&T, &mut Buffer) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
-    out.push_str(open)?;
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
-            out.push_str(" ")?;
+            out.push(b" ")?;
         }
-        write_verb(verb, format, item, out)?;
+        write(item, out)?;
     }
-    out.push_str(close)
+    Ok(())
 }
 
 fn string(verb: char, format: Format, text: &[u8], out: &mut Buffer) -> Result<(), Refusal> {

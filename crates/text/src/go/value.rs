@@ -171,8 +171,8 @@ impl Value {
             Value::Int(_) => "int",
             Value::Float(_) => "float64",
             Value::Text(_) => "string",
-            Value::List(_) => "list",
-            Value::Map(_) => "map",
+            Value::List(_) => "[]interface {}",
+            Value::Map(_) => "map[string]interface {}",
             Value::Struct(s) => s.name,
         }
     }
