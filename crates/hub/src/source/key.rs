@@ -1,5 +1,5 @@
-//! The key that says who this machine is to Ollama's registry: Ed25519 in a file of OpenSSH's format (`PROTOCOL.key`). The user's own
-//! from Ollama if there is one, so that hob is known where Ollama is, else hob's. Keys with a passphrase are not supported.
+//! The key that says who this machine is to Ollama's registry: Ed25519 in a file of OpenSSH's format (`PROTOCOL.key`). Where keys lie is
+//! the settings' business. Keys with a passphrase are not supported.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,8 +14,6 @@ use crate::error::SourceError;
 
 const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----";
-/// Name of the file.
-const NAME: &str = "id_ed25519";
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 const KIND: &[u8] = b"ssh-ed25519";
 /// The unencrypted private part is padded to a multiple of this.
@@ -36,29 +34,6 @@ impl Key {
             reason: format!("it holds no usable key: {reason}"),
         };
         parse(&text).map(|pair| Some(Key(pair))).map_err(local)
-    }
-
-    /// The key that this machine is known by: Ollama's in the home directory, else hob's in its own folder; `None` when there is neither.
-    ///
-    /// # Errors
-    /// As `read`.
-    pub fn find(home: Option<&Path>, root: &Path) -> Result<Option<Key>, SourceError> {
-        let ollama = home.map(|home| Key::read(&home.join(".ollama").join(NAME)));
-        match ollama.transpose()?.flatten() {
-            Some(key) => Ok(Some(key)),
-            None => Key::read(&root.join(NAME)),
-        }
-    }
-
-    /// The same, with a new key of hob's own where there is none.
-    ///
-    /// # Errors
-    /// As `read` and `generate`.
-    pub fn find_or_generate(home: Option<&Path>, root: &Path) -> Result<Key, SourceError> {
-        match Key::find(home, root)? {
-            Some(key) => Ok(key),
-            None => Key::generate(&root.join(NAME)),
-        }
     }
 
     /// A new key, written to a file that only its owner can read.
@@ -203,18 +178,6 @@ mod tests {
         let signature = BASE64.decode(signature).unwrap();
         public.verify(b"GET,x", &signature).unwrap();
         assert!(public.verify(b"GET,y", &signature).is_err());
-    }
-
-    #[test]
-    fn the_key_of_ollama_comes_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let (home, root) = (folder.path().join("home"), folder.path().join("hob"));
-        assert!(Key::find(Some(&home), &root).unwrap().is_none());
-        let own = Key::find_or_generate(Some(&home), &root).unwrap().public();
-        assert_eq!(Key::find_or_generate(Some(&home), &root).unwrap().public(), own);
-        let ollama = Key::generate(&home.join(".ollama/id_ed25519")).unwrap().public();
-        assert_eq!(Key::find(Some(&home), &root).unwrap().unwrap().public(), ollama);
-        assert_eq!(Key::find(None, &root).unwrap().unwrap().public(), own);
     }
 
     #[test]

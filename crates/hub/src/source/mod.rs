@@ -31,8 +31,6 @@ pub(crate) use model_scope::ModelScope;
 #[cfg(test)]
 pub(crate) use push::push_in_parts;
 pub(crate) use push::{Pushed, push};
-#[cfg(test)]
-pub(crate) use registry::Fetched;
 pub(crate) use registry::Registry;
 pub use search::Found;
 pub(crate) use search::search;

@@ -12,7 +12,7 @@ use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
 
 use super::{Key, Origin, RemoteFile, ask, encoded, is_safe_path, shown};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Hasher;
 use crate::error::SourceError;
 use crate::manifest::{Layer, MANIFEST_TYPE, MAX_MANIFEST, Manifest};
 use crate::name::ModelName;
@@ -41,9 +41,8 @@ pub(crate) struct Registry<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Fetched {
     pub manifest: Manifest,
-    /// Byte for byte: what is stored and what the digest is of.
+    /// Byte for byte: what is stored and what the model's digest is of.
     pub bytes: Vec<u8>,
-    pub digest: Digest,
 }
 
 impl<'a> Registry<'a> {
@@ -96,7 +95,7 @@ impl<'a> Registry<'a> {
             return Err(SourceError::Content { expected, found });
         }
         let manifest = Manifest::parse(&bytes).map_err(SourceError::Refused)?;
-        Ok(Fetched { manifest, bytes, digest })
+        Ok(Fetched { manifest, bytes })
     }
 
     /// Where a layer's bytes are. Asked anew when its credential has expired.

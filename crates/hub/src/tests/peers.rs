@@ -17,6 +17,7 @@ use crate::manifest::{CONFIG_TYPE, Kind, Layer, Manifest};
 use crate::name::ModelName;
 use crate::net::{Ask, Net};
 use crate::source::{HuggingFace, Key, ModelScope, Registry, Source, push, select};
+use crate::{Hub, LocalModel, Wishes};
 
 fn files() -> Vec<(&'static str, Vec<u8>)> {
     vec![
@@ -102,6 +103,55 @@ fn modelscope_downloads_from_the_mirror() {
     for line in wire.calls() {
         println!("{} {}", line.line(), line.query);
     }
+}
+
+/// A user's hub for which both hubs are this one.
+fn hub(root: &Path, wire: &Wire) -> Hub {
+    let mut hub = super::hub(root, b"", &[], &wire.url);
+    hub.settings.hubs.model_scope = wire.url.clone();
+    hub
+}
+
+/// The parts of the split model, as they lie in a store.
+fn assert_is_split_model(model: &LocalModel) {
+    let expected: Vec<Vec<u8>> =
+        files().into_iter().filter(|(p, _)| p.contains("-of-")).map(|(_, d)| d).collect();
+    let parts: Vec<Vec<u8>> = model.parts.iter().map(|p| fs::read(p).unwrap()).collect();
+    assert!(parts == expected, "{:?}", model.parts);
+}
+
+#[test]
+fn a_pull_takes_a_split_model_from_both_hubs_alike() {
+    let root = tempfile::tempdir().unwrap();
+    let wire = start();
+    for reference in ["hf.co/org/repo:q8_0", "modelscope.cn/org/repo:Q8_0"] {
+        let model = hub(root.path(), &wire).pull(reference, &Wishes::plain(), &mut |_| ()).unwrap();
+        assert_is_split_model(&model);
+        assert!(model.name.ends_with("/org/repo:Q8_0"), "{}", model.name);
+    }
+    // The same blobs: the second pull asks for the lists alone.
+    let gets = wire.calls().iter().filter(|c| c.path.contains("/resolve/")).count();
+    let e = hub(root.path(), &wire).pull("hf.co/org/repo:Q2_K", &Wishes::plain(), &mut |_| ());
+    let text = e.unwrap_err().to_string();
+    assert!(text.contains("Q2_K") && text.contains("Q4_K_M, Q8_0"), "{text}");
+    assert_eq!(wire.calls().iter().filter(|c| c.path.contains("/resolve/")).count(), gets);
+}
+
+#[test]
+#[ignore = "needs Docker's registry"]
+fn a_model_goes_from_a_hub_over_a_registry_to_another_machine() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (wire, folder) = (start(), tempfile::tempdir().unwrap());
+    let (_registry, port) = docker_registry(folder.path());
+    let reference = format!("http://127.0.0.1:{port}/me/mine:v1");
+    let name = reference.trim_start_matches("http://");
+    let first = hub(here.path(), &wire);
+    first.pull("hf.co/org/repo:Q8_0", &Wishes::plain(), &mut |_| ()).unwrap();
+    first.copy("hf.co/org/repo:Q8_0", name).unwrap();
+    first.push(&reference, &mut |_| ()).unwrap();
+    let model = hub(there.path(), &wire).pull(&reference, &Wishes::plain(), &mut |_| ()).unwrap();
+    assert_is_split_model(&model);
+    assert_eq!(model.id, first.find(name).unwrap().unwrap().id);
 }
 
 /// hob's own source finds and fetches what the other client did.
