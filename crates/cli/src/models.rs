@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use hob_gguf::{Gguf, Metadata};
-use hob_hub::{Hub, HubError, LocalModel};
+use hob_hub::{Hub, HubError, LocalModel, Overlay};
 use hob_model::Model;
 use hob_quant::GgmlType;
 
@@ -57,6 +57,8 @@ pub struct ModelFile {
     pub local: LocalModel,
     /// The file.
     pub gguf: Arc<Gguf>,
+    /// What its store keeps beside the weights.
+    pub overlay: Overlay,
 }
 
 impl ModelFile {
@@ -100,7 +102,8 @@ impl ModelFile {
         bar.clear();
         checked?;
         let gguf = open_gguf(&local)?;
-        Ok(ModelFile { local, gguf: Arc::new(gguf) })
+        let overlay = hub.overlay(&local)?;
+        Ok(ModelFile { local, gguf: Arc::new(gguf), overlay })
     }
 
     /// The description, without which nothing can run.

@@ -10,7 +10,8 @@ mod modelfile;
 mod tokenizer;
 
 pub use chat::{
-    ChatAnswer, ChatEvent, ChatFormat, ChatParser, ChatTemplate, Message, RenderOptions, ToolCall,
+    ChatAnswer, ChatEvent, ChatFormat, ChatParser, ChatTemplate, Message, RenderOptions, Template,
+    ToolCall,
 };
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
