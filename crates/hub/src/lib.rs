@@ -7,6 +7,8 @@ mod digest;
 mod error;
 mod fs;
 mod http;
+#[allow(dead_code, reason = "its callers are being written")]
+mod import;
 mod local;
 mod manifest;
 mod measured;
@@ -16,6 +18,8 @@ mod net;
 mod pull;
 mod python;
 mod reference;
+#[allow(dead_code, reason = "its callers are being written")]
+mod shared;
 #[allow(dead_code, unused_imports, reason = "its callers are being written")]
 mod source;
 mod store;
