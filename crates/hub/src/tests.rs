@@ -3,10 +3,12 @@
 mod crash;
 mod crashes;
 mod hubs;
+mod import;
 mod package;
 mod registry;
 mod search;
 mod server;
+mod shared;
 mod stored;
 mod transfer;
 mod wire;

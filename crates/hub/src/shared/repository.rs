@@ -235,3 +235,22 @@ pub(crate) fn digest_by_name(path: &Path) -> Option<Digest> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_ends() {
+        let root = tempfile::tempdir().unwrap();
+        for n in 0..20 {
+            fs::write(root.path().join(format!("m{n}-Q4_0.gguf")), b"x").unwrap();
+        }
+        let mut walk = Walk { left: 12, notes: Vec::new() };
+        let accept = &mut |_: &mut Walk, name, path: &Path| linked_file(name, path);
+        assert_eq!(walk.gguf_files(root.path(), accept).len(), 12);
+        assert_eq!(walk.notes.len(), 1);
+        assert!(walk.notes[0].reason.contains("too many"), "{:?}", walk.notes);
+        assert!(walk.entries(root.path()).is_empty());
+    }
+}
