@@ -71,6 +71,24 @@ pub enum HubError {
         /// What is wrong.
         reason: String,
     },
+    /// A model that another program keeps, in a way that hob cannot use.
+    #[error("{keeper} has '{name}', but hob cannot use it: {reason}")]
+    Unusable {
+        /// The model's full name.
+        name: String,
+        /// The program, for people.
+        keeper: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A path that shall be imported and is no model.
+    #[error("{} cannot be imported: {reason}", path.display())]
+    NotImportable {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A store that a later hob has written.
     #[error(
         "the store in {} has layout {found}, this hob knows {known}: use a newer hob, or another HOB_HOME",

@@ -6,6 +6,7 @@ mod catalogue;
 mod digest;
 mod error;
 mod fs;
+mod import;
 mod local;
 mod manifest;
 mod measured;
@@ -15,6 +16,7 @@ mod pull;
 mod python;
 mod reference;
 mod settings;
+mod shared;
 mod source;
 mod store;
 #[cfg(test)]

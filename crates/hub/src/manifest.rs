@@ -181,6 +181,9 @@ pub(crate) struct Config {
     pub parser: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires: Option<String>,
+    /// Where a model runs that is a name only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_host: Option<String>,
     /// hob's own: the exact number of parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<u64>,

@@ -3,12 +3,14 @@
 mod crash;
 mod crashes;
 mod hubs;
+mod import;
 mod mirror;
 mod package;
 mod peers;
 mod registry;
 mod search;
 pub(crate) mod server;
+mod shared;
 mod stored;
 mod transfer;
 mod wire;

@@ -197,7 +197,8 @@ pub(super) fn unreachable(e: SourceError) -> SourceError {
     }
 }
 
-fn is_commit(text: &str) -> bool {
+/// Whether a text is a commit's number in Git.
+pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

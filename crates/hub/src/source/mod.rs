@@ -25,7 +25,7 @@ use crate::error::SourceError;
 use crate::net::{Answer, Ask, Net, NetError};
 
 pub(crate) use hubs::Hubs;
-pub(crate) use hugging_face::HuggingFace;
+pub(crate) use hugging_face::{HuggingFace, is_commit};
 pub(crate) use key::Key;
 pub(crate) use model_scope::ModelScope;
 #[cfg(test)]
@@ -35,9 +35,11 @@ pub(crate) use registry::Registry;
 pub use search::Found;
 pub(crate) use search::search;
 pub(crate) use url::Url;
+pub(crate) use variants::{
+    Listed, Variant, recipe_named, select, select_of, variants, variants_of,
+};
 
 pub(crate) use crate::transfer::Origin;
-pub(crate) use variants::{Variant, select, variants};
 
 /// Longest answer of a hub's interface. A page of search results carries the chat template of every model.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -81,7 +83,7 @@ pub(crate) trait Source {
 }
 
 /// Whether a path from a server stays below the folder it is put in, on every operating system, and can be shown to people.
-fn is_safe_path(path: &str) -> bool {
+pub(crate) fn is_safe_path(path: &str) -> bool {
     let safe =
         |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= MAX_PATH_PART;
     let hostile = |c: char| c.is_control() || matches!(c, '\\' | ':');
@@ -89,7 +91,7 @@ fn is_safe_path(path: &str) -> bool {
 }
 
 /// A repository is `organisation/name`; Hugging Face's oldest have no organisation.
-fn check_repository(repo: &str) -> Result<(), SourceError> {
+pub(crate) fn check_repository(repo: &str) -> Result<(), SourceError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if is_safe_path(repo) && repo.matches('/').count() <= 1 && repo.chars().all(plain) {
         return Ok(());

@@ -1,6 +1,6 @@
-//! Which files of an offer are one model, and in which recipe. All of it is read from file names, by the habits of those who publish
-//! GGUF: `Model-Q4_K_M.gguf`, `UD-Q4_K_XL/Model-UD-Q4_K_XL-00001-of-00003.gguf`, `mmproj-F16.gguf`. Which recipe suits a machine is
-//! the planner's business.
+//! Which files of an offer, or of a folder, are one model, and in which recipe. All of it is read from file names, by the habits of
+//! those who publish GGUF: `Model-Q4_K_M.gguf`, `UD-Q4_K_XL/Model-UD-Q4_K_XL-00001-of-00003.gguf`, `mmproj-F16.gguf`. Which recipe
+//! suits a machine is the planner's business.
 
 use std::collections::BTreeMap;
 
@@ -10,43 +10,66 @@ use crate::error::SourceError;
 /// Most parts of a split file.
 const MAX_PARTS: usize = 999;
 
+/// A file by its place in a repository, whether that is here or elsewhere.
+pub(crate) trait Listed {
+    /// Path within the repository, with `/` between its parts.
+    fn path(&self) -> &str;
+    /// Its length, if that is known.
+    fn bytes(&self) -> Option<u64>;
+}
+
+impl Listed for RemoteFile {
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+}
+
 /// One model in one recipe.
 #[derive(Clone, Debug)]
-pub(crate) struct Variant<'a> {
+pub(crate) struct Variant<'a, F = RemoteFile> {
     /// As its name has it, in capitals: `Q4_K_M`, `UD-Q4_K_XL`; the file's name without `.gguf` where it names none.
     pub recipe: String,
     /// One file, or the parts of a split one in their order.
-    pub files: Vec<&'a RemoteFile>,
+    pub files: Vec<&'a F>,
     /// Bytes of all files together, if all are known; without the projector.
     pub bytes: Option<u64>,
     /// The vision or audio tower that belongs to the repository's models.
-    pub projector: Option<&'a RemoteFile>,
+    pub projector: Option<&'a F>,
 }
 
 /// Files that belong together, some perhaps missing.
-struct Group<'a> {
+struct Group<'a, F> {
     recipe: String,
     /// Path without `.gguf` and the number of the part.
     stem: String,
-    parts: Vec<Option<&'a RemoteFile>>,
+    parts: Vec<Option<&'a F>>,
 }
 
 /// Every complete variant of an offer, the smallest first.
 pub(crate) fn variants(offer: &Offer) -> Vec<Variant<'_>> {
-    let projector = projector(offer);
+    variants_of(&offer.files)
+}
+
+/// Every complete variant among these files of one repository, the smallest first.
+pub(crate) fn variants_of<F: Listed>(files: &[F]) -> Vec<Variant<'_, F>> {
+    let projector = projector(files);
     let mut all: Vec<_> =
-        groups(offer).into_iter().filter_map(|group| complete(group, projector)).collect();
+        groups(files).into_iter().filter_map(|group| complete(group, projector)).collect();
     all.sort_by(|(a, va), (b, vb)| (va.bytes, a).cmp(&(vb.bytes, b)));
     all.into_iter().map(|(_, variant)| variant).collect()
 }
 
 /// A group's path and variant; `None` when parts of it are missing.
-fn complete<'a>(
-    group: Group<'a>,
-    projector: Option<&'a RemoteFile>,
-) -> Option<(String, Variant<'a>)> {
-    let files: Vec<&RemoteFile> = group.parts.into_iter().collect::<Option<_>>()?;
-    let bytes = files.iter().try_fold(0_u64, |sum, f| sum.checked_add(f.bytes?));
+fn complete<'a, F: Listed>(
+    group: Group<'a, F>,
+    projector: Option<&'a F>,
+) -> Option<(String, Variant<'a, F>)> {
+    let files: Vec<&F> = group.parts.into_iter().collect::<Option<_>>()?;
+    let bytes = files.iter().try_fold(0_u64, |sum, f| sum.checked_add(f.bytes()?));
     Some((group.stem, Variant { recipe: group.recipe, files, bytes, projector }))
 }
 
@@ -55,13 +78,21 @@ fn complete<'a>(
 /// # Errors
 /// `NoVariant` with what there is, `NoGguf`, `Ambiguous`, or `Incomplete` when parts of a split file are missing.
 pub(crate) fn select<'a>(offer: &'a Offer, wanted: &str) -> Result<Variant<'a>, SourceError> {
-    let groups = groups(offer);
+    select_of(&offer.files, wanted)
+}
+
+/// As `select`, among these files of one repository.
+pub(crate) fn select_of<'a, F: Listed>(
+    files: &'a [F],
+    wanted: &str,
+) -> Result<Variant<'a, F>, SourceError> {
+    let groups = groups(files);
     if groups.is_empty() {
         return Err(SourceError::NoGguf);
     }
     let word = wanted.to_ascii_uppercase();
     let word = word.strip_suffix(".GGUF").unwrap_or(&word);
-    let rules: [fn(&Group, &str) -> bool; 4] = [
+    let rules: [fn(&Group<F>, &str) -> bool; 4] = [
         |g, w| g.stem.eq_ignore_ascii_case(w) || g.holds(w),
         |g, w| g.name().eq_ignore_ascii_case(w),
         |g, w| g.recipe == w,
@@ -87,11 +118,11 @@ pub(crate) fn select<'a>(offer: &'a Offer, wanted: &str) -> Result<Variant<'a>, 
     let missing = group.parts.iter().filter(|p| p.is_none()).count();
     let incomplete = || SourceError::Incomplete { wanted: wanted.to_owned(), missing, total };
     let first = group.parts.first().copied().flatten().ok_or_else(incomplete)?;
-    let same = |v: &Variant| v.files.first().is_some_and(|f| f.path == first.path);
-    variants(offer).into_iter().find(same).ok_or_else(incomplete)
+    let same = |v: &Variant<F>| v.files.first().is_some_and(|f| f.path() == first.path());
+    variants_of(files).into_iter().find(same).ok_or_else(incomplete)
 }
 
-impl Group<'_> {
+impl<F: Listed> Group<'_, F> {
     fn name(&self) -> &str {
         self.stem.rsplit('/').next().unwrap_or(&self.stem)
     }
@@ -99,17 +130,17 @@ impl Group<'_> {
     /// Whether a part's own name or path is this word.
     fn holds(&self, word: &str) -> bool {
         self.parts.iter().flatten().any(|file| {
-            let stem = file.path.get(..file.path.len() - ".gguf".len()).unwrap_or_default();
+            let stem = gguf_stem(file.path()).unwrap_or_default();
             let name = stem.rsplit('/').next().unwrap_or(stem);
             stem.eq_ignore_ascii_case(word) || name.eq_ignore_ascii_case(word)
         })
     }
 }
 
-fn groups(offer: &Offer) -> Vec<Group<'_>> {
-    let mut groups: BTreeMap<(String, usize), Group<'_>> = BTreeMap::new();
-    for file in &offer.files {
-        let Some(stem) = gguf_stem(&file.path).filter(|_| !is_projector(file)) else { continue };
+fn groups<F: Listed>(files: &[F]) -> Vec<Group<'_, F>> {
+    let mut groups: BTreeMap<(String, usize), Group<'_, F>> = BTreeMap::new();
+    for file in files {
+        let Some(stem) = gguf_stem(file.path()).filter(|_| !is_projector(file)) else { continue };
         let (stem, part, total) = split_part(stem);
         let recipe = recipe_of(stem);
         // Importance matrices come as GGUF too.
@@ -126,6 +157,12 @@ fn groups(offer: &Offer) -> Vec<Group<'_>> {
         }
     }
     groups.into_values().collect()
+}
+
+/// The recipe that the path of a file in GGUF names.
+pub(crate) fn recipe_named(path: &str) -> Option<String> {
+    let (stem, ..) = split_part(gguf_stem(path)?);
+    recipe_of(stem)
 }
 
 /// A path without its `.gguf`.
@@ -149,20 +186,20 @@ fn split_part(stem: &str) -> (&str, usize, usize) {
     parsed().unwrap_or((stem, 1, 1))
 }
 
-fn is_projector(file: &RemoteFile) -> bool {
-    let name = file.path.rsplit('/').next().unwrap_or_default();
+fn is_projector(file: &impl Listed) -> bool {
+    let name = file.path().rsplit('/').next().unwrap_or_default();
     name.to_ascii_lowercase().contains("mmproj")
 }
 
 /// The projector to take: towers are small and suffer from few bits.
-fn projector(offer: &Offer) -> Option<&RemoteFile> {
+fn projector<F: Listed>(files: &[F]) -> Option<&F> {
     const PREFERRED: [&str; 4] = ["F16", "BF16", "Q8_0", "F32"];
-    let rank = |file: &&RemoteFile| {
-        let recipe = gguf_stem(&file.path).and_then(recipe_of).unwrap_or_default();
+    let rank = |file: &&F| {
+        let recipe = gguf_stem(file.path()).and_then(recipe_of).unwrap_or_default();
         PREFERRED.iter().position(|p| *p == recipe).unwrap_or(PREFERRED.len())
     };
-    let gguf = |f: &&RemoteFile| is_projector(f) && gguf_stem(&f.path).is_some();
-    offer.files.iter().filter(gguf).min_by_key(rank)
+    let gguf = |f: &&F| is_projector(*f) && gguf_stem(f.path()).is_some();
+    files.iter().filter(gguf).min_by_key(rank)
 }
 
 /// The recipe that a path without its ending names: the last one in the file's name, else the last in its folders'.

@@ -27,6 +27,8 @@ use crate::name::ModelName;
 pub use collect::Garbage;
 pub(crate) use lock::Locks;
 pub use verify::Finding;
+pub(crate) use verify::hash;
+pub(crate) use write::Linking;
 
 /// Longest small layer (template, system prompt, parameters, configuration) that is read.
 const MAX_SMALL: u64 = 8 << 20;
@@ -129,8 +131,20 @@ impl Store {
 
     /// Every stored model by name, and the manifests that cannot be used, each with its reason. Stray files are passed over.
     pub fn list(&self) -> Result<(Vec<Stored>, Vec<Damaged>), HubError> {
+        Ok(self.loaded(self.manifests()?))
+    }
+
+    /// As `list`, of a store that is somebody else's: folders that cannot be read are told of and hide no others.
+    pub fn list_readable(
+        &self,
+        unreadable: &mut dyn FnMut(HubError),
+    ) -> (Vec<Stored>, Vec<Damaged>) {
+        self.loaded(self.readable_manifests(unreadable))
+    }
+
+    fn loaded(&self, manifests: Vec<(ModelName, PathBuf)>) -> (Vec<Stored>, Vec<Damaged>) {
         let (mut models, mut damaged) = (Vec::new(), Vec::new());
-        for (name, path) in self.manifests()? {
+        for (name, path) in manifests {
             match self.load(&name, &path) {
                 Ok(Some(stored)) => models.push(stored),
                 Ok(None) => {}
@@ -139,15 +153,17 @@ impl Store {
         }
         models.sort_by_cached_key(|m| m.name.to_string());
         damaged.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok((models, damaged))
+        (models, damaged)
     }
 
     /// The stored model of this name, whatever its tag, that was stored last.
     pub fn newest(&self, name: &ModelName) -> Result<Option<ModelName>, HubError> {
-        let same = |other: &ModelName| name.with_tag(other.tag()).is_ok_and(|n| n == *other);
-        let all = self.manifests()?.into_iter().filter(|(other, _)| same(other));
-        let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
-        Ok(all.max_by_key(|(_, path)| changed(path)).map(|(name, _)| name))
+        Ok(newest(name, self.manifests()?))
+    }
+
+    /// As `newest`, among what can be read.
+    pub fn newest_readable(&self, name: &ModelName) -> Option<ModelName> {
+        newest(name, self.readable_manifests(&mut |_| ()))
     }
 
     /// A model's manifest, byte for byte.
@@ -206,14 +222,28 @@ impl Store {
             return Err(self.missing(layer));
         }
         if manifest.of(Kind::Model).next().is_none() {
-            return Err("it has no weights in GGUF".to_owned());
+            return Err(self.no_weights(&manifest));
         }
-        let config = match manifest.config.size {
-            0 => Config::default(),
-            _ => serde_json::from_slice(&self.small(&manifest.config)?).unwrap_or_default(),
-        };
+        let config = self.config(&manifest)?;
         let id = Hasher::of(&bytes);
         Ok(Some(Stored { name: name.clone(), manifest, id, config, modified }))
+    }
+
+    fn config(&self, manifest: &Manifest) -> Result<Config, String> {
+        match manifest.config.size {
+            0 => Ok(Config::default()),
+            _ => Ok(serde_json::from_slice(&self.small(&manifest.config)?).unwrap_or_default()),
+        }
+    }
+
+    /// Why a model that is whole is none for hob.
+    fn no_weights(&self, manifest: &Manifest) -> String {
+        let Config { model_format, remote_host, .. } = self.config(manifest).unwrap_or_default();
+        match (remote_host, model_format.as_str()) {
+            (Some(host), _) => format!("it runs on {host}, its weights are not here"),
+            (None, "" | "gguf") => "it has no weights in GGUF".to_owned(),
+            (None, other) => format!("its weights are in {other}, not in GGUF"),
+        }
     }
 
     fn missing(&self, layer: &Layer) -> String {
@@ -234,17 +264,41 @@ impl Store {
 
     /// Name and path of every manifest file.
     fn manifests(&self) -> Result<Vec<(ModelName, PathBuf)>, HubError> {
+        self.walk(&mut Err)
+    }
+
+    /// As `manifests`, without what is in folders that cannot be read.
+    fn readable_manifests(
+        &self,
+        unreadable: &mut dyn FnMut(HubError),
+    ) -> Vec<(ModelName, PathBuf)> {
+        let told = &mut |e| {
+            unreadable(e);
+            Ok(())
+        };
+        self.walk(told).unwrap_or_default()
+    }
+
+    fn walk(
+        &self,
+        failed: &mut dyn FnMut(HubError) -> Result<(), HubError>,
+    ) -> Result<Vec<(ModelName, PathBuf)>, HubError> {
         let mut folders = vec![self.root.join("manifests")];
         for _ in 0..4 {
             let mut next = Vec::new();
             for folder in folders {
-                let inside = entries(&folder)?.into_iter();
-                next.extend(
-                    inside.filter(|(name, _)| !name.starts_with('.')).map(|(_, path)| path),
-                );
+                match entries(&folder) {
+                    Ok(inside) => {
+                        let shown = inside.into_iter().filter(|(name, _)| !name.starts_with('.'));
+                        next.extend(shown.map(|(_, path)| path));
+                    }
+                    Err(e) => failed(e)?,
+                }
                 if next.len() > MAX_MANIFESTS {
                     let many = io::Error::other(format!("more than {MAX_MANIFESTS} entries"));
-                    return Err(io_error("read", &folder)(many));
+                    failed(io_error("read", &folder)(many))?;
+                    next.truncate(MAX_MANIFESTS);
+                    break;
                 }
             }
             folders = next;
@@ -252,6 +306,14 @@ impl Store {
         let named = |path: PathBuf| self.spelled(&path).map(|name| (name, path));
         Ok(folders.into_iter().filter_map(named).collect())
     }
+}
+
+/// Of these manifests, the name of the one that was written last and differs from this name in its tag at most.
+fn newest(name: &ModelName, manifests: Vec<(ModelName, PathBuf)>) -> Option<ModelName> {
+    let same = |other: &ModelName| name.with_tag(other.tag()).is_ok_and(|n| n == *other);
+    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let all = manifests.into_iter().filter(|(other, _)| same(other));
+    all.max_by_key(|(_, path)| changed(path)).map(|(name, _)| name)
 }
 
 /// The time of change that a blob has as long as nobody writes to it: a mark that costs no file of its own. Whatever writes to it
@@ -282,7 +344,7 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, HubError>
     Ok(found)
 }
 
-fn is_absent(e: &io::Error) -> bool {
+pub(crate) fn is_absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 

@@ -188,7 +188,7 @@ impl Store {
     }
 
     /// A name in `tmp` that nobody else uses, not even a process of the same number in another container.
-    pub(super) fn temporary(&self) -> PathBuf {
+    pub fn temporary(&self) -> PathBuf {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (process, n) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
