@@ -92,7 +92,9 @@ impl Loaded {
         let start = Instant::now();
         if !file.overlay.adapters.is_empty() {
             let name = &file.local.name;
-            bail!("{name} has a LoRA adapter, and adapters cannot be run yet; take the model without it");
+            bail!(
+                "{name} has a LoRA adapter, and adapters cannot be run yet; take the model without it"
+            );
         }
         file.gguf.advise_willneed();
         let model = file.describe()?;

@@ -8,11 +8,13 @@ mod choose;
 mod context;
 mod convert;
 mod cp;
+mod create;
 mod embed;
 mod eval;
 mod fit;
 mod folder;
 mod imatrix;
+mod import;
 mod input;
 mod interrupt;
 mod list;
@@ -59,6 +61,8 @@ enum Verb {
     List(list::Args),
     Show(show::Args),
     Cp(cp::Args),
+    Create(create::Args),
+    Import(import::Args),
     Rm(rm::Args),
     Push(push::Args),
     Search(search::Args),
@@ -89,6 +93,8 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::List(args) => list::run(args),
         Verb::Show(args) => show::run(args),
         Verb::Cp(args) => cp::run(args),
+        Verb::Create(args) => create::run(args),
+        Verb::Import(args) => import::run(args),
         Verb::Rm(args) => rm::run(args),
         Verb::Push(args) => push::run(args),
         Verb::Search(args) => search::run(args),

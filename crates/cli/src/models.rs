@@ -79,10 +79,10 @@ impl ModelFile {
     pub fn open_or_pull(hub: &Hub, reference: &str) -> Result<ModelFile> {
         match Self::find(hub, reference) {
             Ok(Some(local)) => ModelFile::read(hub, local),
-            Ok(None) => ModelFile::read(hub, pull::pull(hub, reference, None, false)?),
+            Ok(None) => ModelFile::read(hub, pull::pull(hub, reference, &pull::Order::default())?),
             // A registry may know what the catalogue does not.
             Err(e) if matches!(e.downcast_ref(), Some(HubError::UnknownModel { .. })) => {
-                ModelFile::read(hub, pull::pull(hub, reference, None, false)?)
+                ModelFile::read(hub, pull::pull(hub, reference, &pull::Order::default())?)
             }
             Err(e) => Err(e),
         }

@@ -37,6 +37,9 @@ pub struct Args {
     /// Ask the source again even if the model is here
     #[arg(long)]
     update: bool,
+    /// Also put the files into the cache of Hugging Face's libraries (hf.co/... only)
+    #[arg(long)]
+    hf_cache: bool,
     /// Print the names of the catalogue, and stop
     #[arg(long = "names", conflicts_with = "model")]
     all_names: bool,
@@ -54,7 +57,8 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         return pull_json(&hub, model, args);
     }
-    let local = pull(&hub, model, args.recipe.clone(), args.update)?;
+    let order = Order::of(args);
+    let local = pull(&hub, model, &order)?;
     out::print(&format!(
         "{} is here: {}, {}\n",
         local.name,
@@ -64,24 +68,33 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Fetches a model with a progress bar, in the recipe that is wanted or fits.
-pub fn pull(
-    hub: &Hub,
-    reference: &str,
-    recipe: Option<String>,
-    update: bool,
-) -> Result<LocalModel> {
+pub fn pull(hub: &Hub, reference: &str, order: &Order) -> Result<LocalModel> {
     let mut bar = PullBar::new();
     let mut show = |event| bar.show(event);
-    let pulled = with_choice(hub, reference, recipe, update, &mut show, &|line| out::say(line));
+    let pulled = with_choice(hub, reference, order, &mut show, &|line| out::say(line));
     bar.clear();
     pulled
+}
+
+/// What is wanted beside the model itself.
+#[derive(Default)]
+pub struct Order {
+    recipe: Option<String>,
+    update: bool,
+    hugging_face_cache: bool,
+}
+
+impl Order {
+    fn of(args: &Args) -> Order {
+        let Args { recipe, update, hf_cache, .. } = args;
+        Order { recipe: recipe.clone(), update: *update, hugging_face_cache: *hf_cache }
+    }
 }
 
 fn with_choice(
     hub: &Hub,
     reference: &str,
-    recipe: Option<String>,
-    update: bool,
+    order: &Order,
     progress: &mut dyn FnMut(Progress),
     tell: &dyn Fn(&str),
 ) -> Result<LocalModel> {
@@ -91,7 +104,14 @@ fn with_choice(
         chooser.reason().iter().for_each(|line| tell(line));
         Ok(picked)
     };
-    let wishes = Wishes { recipe, update, choose: &choose, describe: &facts };
+    let Order { recipe, update, hugging_face_cache } = order;
+    let wishes = Wishes {
+        recipe: recipe.clone(),
+        update: *update,
+        hugging_face_cache: *hugging_face_cache,
+        choose: &choose,
+        describe: &facts,
+    };
     Ok(hub.pull(reference, &wishes, progress)?)
 }
 
@@ -127,8 +147,7 @@ fn pull_json(hub: &Hub, model: &str, args: &Args) -> Result<()> {
     let tell = |line: &str| {
         let _ = out::print_json(&json!({"status": line}));
     };
-    let recipe = args.recipe.clone();
-    let local = with_choice(hub, model, recipe, args.update, &mut show, &tell)?;
+    let local = with_choice(hub, model, &Order::of(args), &mut show, &tell)?;
     written?;
     out::print_json(
         &json!({"status": "success", "name": local.name, "digest": local.digest, "size": local.bytes}),

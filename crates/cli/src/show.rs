@@ -99,7 +99,7 @@ pub fn overview(file: &ModelFile) -> Result<String> {
     let rows: Vec<_> =
         parameters.into_iter().map(|(name, value)| [name.to_owned(), value]).collect();
     text += &block("Parameters", &rows);
-    if let Some(template) = template(file.meta()) {
+    if let Some(template) = template(file) {
         let size = format!("{} characters, see --template", template.chars().count());
         text += &block("Chat template", &[["of the file".to_owned(), size]]);
     }

@@ -131,6 +131,14 @@ pub enum HubError {
         /// Why, in the chooser's words.
         reason: String,
     },
+    /// The files of a model that did not come from Hugging Face have no place in its cache.
+    #[error(
+        "'{name}' is not a repository of Hugging Face; name it as hf.co/organisation/repository:RECIPE to have it in that cache too"
+    )]
+    NoCheckout {
+        /// The model's full name.
+        name: String,
+    },
     /// A registry did not take a model.
     #[error("could not push '{name}': {error}")]
     Push {

@@ -3,6 +3,7 @@
 //! event loop give it a thread.
 
 mod catalogue;
+mod create;
 mod digest;
 mod error;
 mod fs;
@@ -23,6 +24,7 @@ mod store;
 mod tests;
 mod transfer;
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use catalogue::{Catalogue, Entry};
@@ -30,15 +32,17 @@ use name::{DEFAULT_TAG, ModelName};
 use pull::plan::Planner;
 use reference::{Reference, Wanted};
 use settings::Settings;
+use shared::Shared;
 use source::{Key, Registry};
 use store::{Store, Stored};
 
 pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
+pub use create::Creation;
 pub use error::{HubError, SourceError, Tried};
 pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
 pub use pull::{Choice, Wishes};
 pub use source::Found;
-pub use store::{Damaged, Finding, Garbage};
+pub use store::{Damaged, Finding, Garbage, Linking};
 
 /// SHA-256 of some bytes, in 64 hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
@@ -84,6 +88,7 @@ pub enum Progress {
 #[derive(Clone, Debug)]
 pub struct Hub {
     store: Store,
+    shared: Shared,
     catalogue: Catalogue,
     settings: Settings,
 }
@@ -116,8 +121,13 @@ impl Hub {
     pub fn at(root: PathBuf) -> Result<Hub, HubError> {
         let store = Store::at(root);
         store.refresh()?;
+        let var = |name: &str| env::var(name).ok();
+        let shared = match var("HOB_SHARED").as_deref() {
+            Some("0" | "off" | "no") => Shared::default(),
+            _ => Shared::from_env(&var, env::home_dir()).apart_from(store.root()),
+        };
         let settings = Settings::from_env(store.root());
-        Ok(Hub { store, catalogue: Catalogue::built_in()?, settings })
+        Ok(Hub { store, shared, catalogue: Catalogue::built_in()?, settings })
     }
 
     /// The folder everything is kept in.
@@ -159,8 +169,8 @@ impl Hub {
         Ok(entry.and_then(|e| Some((e.full_name(), e.published.as_ref()?))))
     }
 
-    /// The local file that a reference means: an existing GGUF given by its path, or a stored model. `None` when it has to be pulled
-    /// first.
+    /// The local file that a reference means: an existing GGUF given by its path, a stored model, or one that another program keeps. `None`
+    /// when it has to be pulled first.
     ///
     /// # Errors
     /// `NoSuchFile`, `BadName`: the reference means nothing. `UnknownModel`: only a registry could know it. `Damaged`: pull again.
@@ -172,6 +182,9 @@ impl Hub {
         };
         if let Some(stored) = self.store.get(&self.full(&name)?)? {
             return Ok(Some(self.local(&stored)));
+        }
+        if let Some(model) = self.shared.find(&name)? {
+            return Ok(Some(model));
         }
         if name.is_bare() {
             self.entry(&name)?;
@@ -198,11 +211,15 @@ impl Hub {
         };
         let name = self.wished(&name, wishes)?;
         let stored = match self.store.get(&name) {
-            Ok(Some(stored)) if !wishes.update => stored,
+            Ok(Some(stored)) if !wishes.update && !wishes.hugging_face_cache => stored,
             // A damaged model is fetched again.
             Ok(_) | Err(HubError::Damaged { .. }) => {
                 let plan = self.plan(&parsed, &name, wishes, progress)?;
-                pull::carry_out(self, &plan, wishes, progress)?
+                let stored = pull::carry_out(self, &plan, wishes, progress)?;
+                if wishes.hugging_face_cache {
+                    pull::share(self, &plan, &stored, progress)?;
+                }
+                stored
             }
             Err(e) => return Err(e),
         };
@@ -314,13 +331,22 @@ impl Hub {
         Ok(())
     }
 
-    /// What is stored. A damaged model is listed as such and hides no other.
+    /// What is stored, and what other programs keep under names that are not. A damaged model is listed as such and hides no other.
     ///
     /// # Errors
     /// `Io` when the store's folders cannot be read; a store that does not exist yet is empty.
     pub fn list(&self) -> Result<Listing, HubError> {
-        let (models, damaged) = self.store.list()?;
-        Ok(Listing { models: models.iter().map(|m| self.local(m)).collect(), damaged })
+        let (stored, mut damaged) = self.store.list()?;
+        let mut models: Vec<LocalModel> = stored.iter().map(|m| self.local(m)).collect();
+        let (theirs, notes) = self.shared.list();
+        let ours = models.len();
+        for model in theirs {
+            if models[..ours].iter().all(|m| !m.name.eq_ignore_ascii_case(&model.name)) {
+                models.push(model);
+            }
+        }
+        damaged.extend(notes);
+        Ok(Listing { models, damaged })
     }
 
     /// What a model carries beside its weights; nothing for files without a manifest.
@@ -328,8 +354,10 @@ impl Hub {
     /// # Errors
     /// `Damaged` when a layer is.
     pub fn overlay(&self, model: &LocalModel) -> Result<Overlay, HubError> {
-        let Some(stored) = self.stored(model)? else { return Ok(Overlay::default()) };
-        Overlay::read(&self.store, &stored)
+        match self.stored(model)? {
+            Some(stored) => Overlay::read(&self.store, &stored),
+            None => self.shared.overlay(model),
+        }
     }
 
     /// Verifies those files of a model that somebody wrote to since they were stored. Costs nothing when there are none.
@@ -380,6 +408,46 @@ impl Hub {
         let to = reference::wanted(to)?.name;
         let copied = self.store.copy(&stored.name, &to)?;
         copied.map(|stored| self.local(&stored)).ok_or_else(|| self.not_stored(from))
+    }
+
+    /// Stores the model at a path, or one that another program keeps: without a copy where `linking` says so. Returns it under its new name.
+    ///
+    /// # Errors
+    /// `NotImportable` when there is not exactly one whole model; `NoSpace`, `Io`, `BadName`.
+    pub fn import(
+        &self,
+        path: &Path,
+        name: &str,
+        linking: Option<Linking>,
+        describe: &dyn Fn(&[PathBuf]) -> Option<Facts>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<LocalModel, HubError> {
+        let name = reference::wanted(name)?.name;
+        let name = name.with_tag(name.tag())?;
+        let stored = import::import(&self.store, path, &name, linking, describe, progress)?;
+        progress(Progress::Done);
+        Ok(self.local(&stored))
+    }
+
+    /// Makes a model of another one.
+    ///
+    /// # Errors
+    /// `NotImportable`, `Damaged`, `NoSpace`, `Io`, `BadName`. Nothing of it is there then.
+    pub fn create(
+        &self,
+        name: &str,
+        creation: &Creation,
+        describe: &dyn Fn(&[PathBuf]) -> Option<Facts>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<LocalModel, HubError> {
+        let name = reference::wanted(name)?.name;
+        let name = name.with_tag(name.tag())?;
+        let stored = self.stored(&creation.base)?;
+        let under = self.overlay(&creation.base)?;
+        let made =
+            create::create(&self.store, &name, creation, (stored, under), describe, progress)?;
+        progress(Progress::Done);
+        Ok(self.local(&made))
     }
 
     /// Removes a stored model, and its files unless another model uses them. Returns the bytes freed.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::net::{Net, Patience};
 use crate::python::Pip;
+use crate::shared::Cache;
 use crate::source::Hubs;
 use crate::source::hubs::endpoint;
 use crate::transfer::Options;
@@ -26,6 +27,8 @@ pub(crate) struct Settings {
     pub first: First,
     pub options: Options,
     pub pip: Pip,
+    /// The cache of Hugging Face's libraries.
+    pub hugging_face_cache: Option<Cache>,
     /// Keys that registries know the user by, in the order to be tried.
     pub keys: Vec<PathBuf>,
 }
@@ -62,6 +65,7 @@ impl Settings {
             first,
             options,
             pip: Pip::default(),
+            hugging_face_cache: Cache::from_env(&set, env::home_dir().as_deref()),
             keys: ollama.into_iter().chain([root.join("id_ed25519")]).collect(),
         }
     }

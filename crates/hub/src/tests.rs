@@ -25,6 +25,7 @@ use crate::digest::Hasher;
 use crate::net::{Net, Patience};
 use crate::python::Pip;
 use crate::settings::{First, Settings};
+use crate::shared::Shared;
 use crate::source::Hubs;
 use crate::store::Store;
 use crate::transfer::Options;
@@ -60,6 +61,7 @@ fn hub(root: &Path, data: &[u8], sources: &[Value], url: &str) -> Hub {
         "licence": "MIT", "files": [file]});
     Hub {
         store: Store::at(root.to_owned()),
+        shared: Shared::default(),
         catalogue: Catalogue::parse(&json!([entry]).to_string()).unwrap(),
         settings: settings(root, url),
     }
@@ -85,6 +87,7 @@ fn settings(root: &Path, url: &str) -> Settings {
         first: First::HuggingFace,
         options: Options { connections: 4, rate: None, part: 64 << 10 },
         pip: Pip { commands: Vec::new(), stall: Duration::from_secs(5) },
+        hugging_face_cache: None,
         keys: vec![root.join("id_ed25519")],
     }
 }

@@ -13,6 +13,7 @@ use crate::manifest::{Config, Kind, Layer, Manifest};
 use crate::name::ModelName;
 use crate::python::{self, Order};
 use crate::settings::Settings;
+use crate::shared::Place;
 use crate::store::{Locks, Store, Stored};
 use crate::transfer::{self, Job};
 use crate::{Hub, Progress};
@@ -34,6 +35,8 @@ pub struct Wishes<'a> {
     pub recipe: Option<String>,
     /// Asks the sources again even if the model is here.
     pub update: bool,
+    /// Also puts the files where Hugging Face's libraries find them.
+    pub hugging_face_cache: bool,
     /// Picks one of the recipes that there are, sorted by size, or says why none will do. Asked only where no recipe is wanted.
     pub choose: &'a dyn Fn(&str, &[Choice]) -> Result<usize, String>,
     /// Reads what is to be known about a model from its GGUF files.
@@ -43,7 +46,13 @@ pub struct Wishes<'a> {
 impl Wishes<'_> {
     /// The usual recipe, and nothing read from the files.
     pub fn plain() -> Wishes<'static> {
-        Wishes { recipe: None, update: false, choose: &usual, describe: &|_| None }
+        Wishes {
+            recipe: None,
+            update: false,
+            hugging_face_cache: false,
+            choose: &usual,
+            describe: &|_| None,
+        }
     }
 }
 
@@ -80,6 +89,28 @@ pub(crate) fn carry_out(
         Some(bytes) => store.commit(&fetched.locks, &plan.name, bytes),
         None => fetched.commit(store, plan, wishes),
     }
+}
+
+/// Puts a stored model's files where Hugging Face's libraries find them too; nothing is copied where a link will do.
+///
+/// # Errors
+/// `NoCheckout` when the model is not from a repository of Hugging Face; `Io`.
+pub(crate) fn share(
+    hub: &Hub,
+    plan: &Plan,
+    stored: &Stored,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), HubError> {
+    let refused = || HubError::NoCheckout { name: plan.name.to_string() };
+    let (repository, revision) = plan.checkout.as_ref().ok_or_else(refused)?;
+    let commit = plan.revision.as_ref().ok_or_else(refused)?;
+    let cache = hub.settings.hugging_face_cache.as_ref().ok_or(HubError::NoHome)?;
+    for (blob, layer) in plan.blobs.iter().zip(&stored.manifest.layers) {
+        let (path, digest) = (blob.path.as_str(), layer.digest);
+        let place = Place { repository, commit, revision, path, digest };
+        cache.add(&place, &hub.store.blob(&digest), &mut || progress(Progress::Waiting))?;
+    }
+    Ok(())
 }
 
 /// Locks of all blobs whose digest is known; those of others by their address, until it is. And whether another process held one.

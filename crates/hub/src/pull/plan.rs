@@ -27,6 +27,8 @@ pub(crate) struct Blob {
     pub layer: Layer,
     pub bytes: Option<u64>,
     pub digest: Option<Digest>,
+    /// Path within the repository, where it has one.
+    pub path: String,
     pub origins: Vec<Origin>,
     pub package: Option<PythonPackage>,
 }
@@ -44,6 +46,8 @@ pub(crate) struct Plan {
     pub facts: Facts,
     /// The commit that the addresses are pinned to.
     pub revision: Option<String>,
+    /// Repository of Hugging Face and the revision asked for, where the model is from there.
+    pub checkout: Option<(String, String)>,
 }
 
 impl Plan {
@@ -84,7 +88,14 @@ impl Planner<'_> {
         if let Some(file) = entry.files.iter().find(fits) {
             let facts = Facts { recipe: file.recipe.clone(), ..facts };
             let blobs = vec![self.pinned(file)];
-            return Ok(Plan { name: name.clone(), blobs, manifest: None, facts, revision: None });
+            return Ok(Plan {
+                name: name.clone(),
+                blobs,
+                manifest: None,
+                facts,
+                revision: None,
+                checkout: None,
+            });
         }
         let repositories = &entry.repositories;
         let ours: Vec<&str> = repositories.hugging_face().collect();
@@ -126,8 +137,11 @@ impl Planner<'_> {
             let tried = vec![Tried { source: std::mem::take(words), error }];
             return Err(HubError::AllSourcesFailed { name: name.to_string(), tried });
         }
-        let plan = self.of_offers(name, asked, recipe, Facts::default())?;
-        plan.map_err(|tried| HubError::AllSourcesFailed { name: name.to_string(), tried })
+        let failed = |tried| HubError::AllSourcesFailed { name: name.to_string(), tried };
+        let plan = self.of_offers(name, asked, recipe, Facts::default())?.map_err(failed)?;
+        let checkout = (repo, revision.unwrap_or("main").to_owned());
+        let checkout = Some(checkout).filter(|_| name.host == HUGGING_FACE);
+        Ok(Plan { checkout, ..plan })
     }
 
     /// A model of a registry: what its manifest says.
@@ -149,7 +163,7 @@ impl Planner<'_> {
             blobs.push(blob);
         }
         let (name, manifest) = (wanted.name.clone(), Some(fetched.bytes));
-        Ok(Plan { name, blobs, manifest, facts: Facts::default(), revision: None })
+        Ok(Plan { name, blobs, manifest, facts: Facts::default(), revision: None, checkout: None })
     }
 
     /// One file behind an address.
@@ -164,7 +178,14 @@ impl Planner<'_> {
         let offer = source.offer(&self.settings.net).map_err(failed)?;
         let blobs = offer.files.iter().map(|file| blob(model_layer(), file, &[])).collect();
         let facts = Facts::default();
-        Ok(Plan { name: name.clone(), blobs, manifest: None, facts, revision: None })
+        Ok(Plan {
+            name: name.clone(),
+            blobs,
+            manifest: None,
+            facts,
+            revision: None,
+            checkout: None,
+        })
     }
 
     /// Where a registry's name is looked up: the default host may have a mirror.
@@ -264,6 +285,7 @@ impl Planner<'_> {
             layer: model_layer(),
             bytes: Some(file.bytes),
             digest: Some(file.sha256),
+            path: String::new(),
             origins: Vec::new(),
             package: None,
         };
@@ -303,7 +325,8 @@ fn named(name: &ModelName, variant: &Variant) -> Result<ModelName, HubError> {
 fn plan_of(name: ModelName, offer: &Offer, all: &[Offer], variant: &Variant, facts: Facts) -> Plan {
     let blobs = variant.files.iter().map(|file| blob(model_layer(), file, all)).collect();
     let facts = Facts { recipe: variant.recipe.clone(), ..facts };
-    Plan { name, blobs, manifest: None, facts, revision: offer.revision.clone() }
+    let revision = offer.revision.clone();
+    Plan { name, blobs, manifest: None, facts, revision, checkout: None }
 }
 
 /// A file of an offer, with every other place that has the same.
@@ -316,7 +339,8 @@ fn blob(layer: Layer, file: &RemoteFile, all: &[Offer]) -> Blob {
             origins.push(other.origin.clone());
         }
     }
-    Blob { layer, bytes: file.bytes, digest: file.digest, origins, package: None }
+    let (bytes, digest, path) = (file.bytes, file.digest, file.path.clone());
+    Blob { layer, bytes, digest, path, origins, package: None }
 }
 
 fn model_layer() -> Layer {

@@ -28,7 +28,7 @@ pub use collect::Garbage;
 pub(crate) use lock::Locks;
 pub use verify::Finding;
 pub(crate) use verify::hash;
-pub(crate) use write::Linking;
+pub use write::Linking;
 
 /// Longest small layer (template, system prompt, parameters, configuration) that is read.
 const MAX_SMALL: u64 = 8 << 20;

@@ -16,7 +16,7 @@ use crate::name::ModelName;
 
 /// How a file that stays where it is becomes a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Linking {
+pub enum Linking {
     /// A second name for the same bytes, which survives the first one's removal; a reference where that cannot be.
     Hard,
     /// A reference to the path.
