@@ -66,6 +66,11 @@ impl Chooser {
         let describe = |p: &Published| HfConfig::parse(&p.config.to_string()).ok()?.describe().ok();
         let model = published.and_then(|(_, published)| describe(published));
         let available = Machine::detect().map_or(u64::MAX, |m| m.memory.available_bytes);
+        Chooser::of(model, available)
+    }
+
+    /// For a model of this description, with so many bytes of memory free.
+    pub fn of(model: Option<Model>, available: u64) -> Chooser {
         Chooser { model, available, reason: RefCell::default() }
     }
 
@@ -142,7 +147,7 @@ mod tests {
     use super::*;
 
     fn chooser(available: u64) -> Chooser {
-        Chooser { model: None, available, reason: RefCell::default() }
+        Chooser::of(None, available)
     }
 
     fn choices(all: &[(&str, u64)]) -> Vec<Choice> {
@@ -182,6 +187,6 @@ mod tests {
     fn without_a_usual_one_the_largest_that_fits() {
         let all = choices(&[("Q8_0", 2), ("F16", 4), ("F32", 8)]);
         assert_eq!(chooser(6_000_000_000).choose("m", &all), Ok(1));
-        assert_eq!(chooser(1_000_000_000).choose("m", &all).is_err(), true);
+        assert!(chooser(1_000_000_000).choose("m", &all).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! `hob list`: what the store holds, in Ollama's columns; as JSON, Ollama's `/api/tags`.
 
 use anyhow::Result;
-use hob_hub::{Facts, Hub, LocalModel};
+use hob_hub::{Facts, Hub, Keeper, LocalModel};
 use serde_json::{Value, json};
 
 use crate::{out, quality};
@@ -32,18 +32,27 @@ pub fn run(args: &Args) -> Result<()> {
             &json!({"models": models.iter().map(|m| tag(&hub, m)).collect::<Vec<_>>()}),
         );
     }
-    let quality: Vec<_> = models.iter().map(|m| quality::brief(&hub, m)).collect();
-    let head = ["NAME", "ID", "SIZE", "MODIFIED"].map(String::from);
-    let rows = models.iter().map(row);
-    if quality.iter().all(Option::is_none) {
-        return out::print(&out::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+    out::print(&table(&hub, &models))
+}
+
+/// Ollama's columns, and two that stand there only when they say something.
+fn table(hub: &Hub, models: &[LocalModel]) -> String {
+    let mut columns: Vec<Vec<String>> =
+        ["NAME", "ID", "SIZE", "MODIFIED"].map(|head| vec![head.to_owned()]).into();
+    for model in models {
+        columns.iter_mut().zip(row(model)).for_each(|(column, cell)| column.push(cell));
     }
-    let wider = |[name, id, size, modified]: [String; 4], quality: String| {
-        [name, id, size, modified, quality]
-    };
-    let mut table = vec![wider(head, "QUALITY".to_owned())];
-    table.extend(rows.zip(quality).map(|(row, q)| wider(row, q.unwrap_or("-".to_owned()))));
-    out::print(&out::table(&table))
+    let quality: Vec<_> = models.iter().map(|m| quality::brief(hub, m)).collect();
+    if quality.iter().any(Option::is_some) {
+        let cells = quality.into_iter().map(|q| q.unwrap_or("-".to_owned()));
+        columns.push(std::iter::once("QUALITY".to_owned()).chain(cells).collect());
+    }
+    if models.iter().any(|m| m.keeper != Keeper::Hob) {
+        let cells = models.iter().map(|m| m.keeper.name().to_owned());
+        columns.push(std::iter::once("KEPT BY".to_owned()).chain(cells).collect());
+    }
+    let line = |n: usize| columns.iter().map(|column| column[n].clone()).collect::<Vec<_>>();
+    out::table(&(0..=models.len()).map(line).collect::<Vec<_>>())
 }
 
 fn row(model: &LocalModel) -> [String; 4] {

@@ -84,17 +84,17 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 }
 
 /// Left-aligned columns, four spaces apart.
-pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
+pub fn table<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let mut widths = vec![0; rows.first().map_or(0, |row| row.as_ref().len())];
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
-        for (&width, cell) in widths.iter().zip(row) {
+        for (&width, cell) in widths.iter().zip(row.as_ref()) {
             let _ = write!(line, "{cell:width$}    ");
         }
         text.push_str(line.trim_end());

@@ -2,18 +2,19 @@
 //! answer is told and hides nothing.
 
 use anyhow::Result;
-use hob_hub::{CatalogueModel, Found, Hub, Tried};
+use hob_hub::{CatalogueModel, Choice, Found, Hub, Tried};
 use hob_machine::Machine;
 use hob_model::hf::HfConfig;
-use hob_model::{FileSize, Recipe, RecipeOptions, TOKENIZER_BYTES_PER_ENTRY};
+use hob_model::{FileSize, Model, Recipe, RecipeOptions, TOKENIZER_BYTES_PER_ENTRY};
 use serde_json::{Value, json};
 
+use crate::choose::Chooser;
 use crate::out;
 
 /// Search the catalogue and the hubs
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  hob search qwen3\n  hob search code apache-2.0\n  \
-    hob search --offline embedding\n\nFITS is the best recipe whose file fits the memory that is free.")]
+    hob search --offline embedding\n\nFITS is the recipe that `hob pull` would take for the memory that is free.")]
 pub struct Args {
     /// Words that must all fit: name, size, family, purpose, publisher, licence
     words: Vec<String>,
@@ -58,14 +59,21 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Sizes of every recipe's file, if the catalogue has the model's description, and the best that fits.
 fn row(model: &CatalogueModel, free: u64) -> Row<'_> {
-    let sizes = sizes(model).unwrap_or_default();
-    // Three quarters of the memory for weights leave room for the cache.
-    let best = sizes.iter().filter(|(_, bytes)| *bytes < free / 4 * 3).max_by_key(|(_, b)| *b);
+    let Some((described, sizes)) = sizes(model) else {
+        return Row { model, fits: None, usual: None };
+    };
+    let choice = |(recipe, bytes): &(&str, u64)| Choice {
+        recipe: (*recipe).to_owned(),
+        bytes: Some(*bytes),
+    };
+    let choices: Vec<Choice> = sizes.iter().map(choice).collect();
+    let picked = Chooser::of(Some(described), free).choose(&model.name, &choices).ok();
     let usual = sizes.iter().find(|(recipe, _)| *recipe == "Q4_K_M").map(|(_, bytes)| *bytes);
-    Row { model, fits: best.copied(), usual }
+    Row { model, fits: picked.and_then(|index| sizes.get(index).copied()), usual }
 }
 
-fn sizes(model: &CatalogueModel) -> Option<Vec<(&'static str, u64)>> {
+/// The model's description, and each recipe's bytes.
+fn sizes(model: &CatalogueModel) -> Option<(Model, Vec<(&'static str, u64)>)> {
     let published = model.published()?;
     let config = HfConfig::parse(&published.config.to_string()).ok()?;
     let described = config.describe().ok()?;
@@ -76,7 +84,8 @@ fn sizes(model: &CatalogueModel) -> Option<Vec<(&'static str, u64)>> {
         let types = recipe.tensor_types(&described, &RecipeOptions::default());
         Some((recipe.name, size.file_bytes(&described, &types)?))
     };
-    Some(Recipe::all().iter().filter_map(bytes).collect())
+    let sizes = Recipe::all().iter().filter_map(bytes).collect();
+    Some((described, sizes))
 }
 
 fn to_json(rows: &[Row], found: &[Found]) -> Value {

@@ -5,8 +5,10 @@ mod common;
 use common::{Home, text};
 use serde_json::json;
 
-const VERBS: [&str; 9] =
-    ["run", "pull", "list", "show", "rm", "tokenize", "bench", "fit", "imatrix"];
+const VERBS: [&str; 16] = [
+    "run", "pull", "list", "show", "rm", "cp", "create", "import", "push", "search", "verify",
+    "gc", "tokenize", "bench", "fit", "imatrix",
+];
 
 #[test]
 fn every_verb_has_help_with_an_example() {
@@ -75,7 +77,8 @@ fn an_empty_store() {
     assert_eq!(home.hob(&["list"]).ok(), "NAME    ID    SIZE    MODIFIED\n");
     assert_eq!(home.hob(&["ls", "--json"]).json(), json!({"models": []}));
     home.hob(&["rm", "smollm2:135m"]).fails(1, &["'smollm2:135m' is not stored here"]);
-    assert_eq!(home.hob(&["pull", "--names", "--json"]).json(), json!(["smollm2:135m"]));
+    let names = home.hob(&["pull", "--names", "--json"]).json();
+    assert!(names.as_array().unwrap().contains(&json!("smollm2:135m")), "{names}");
 }
 
 #[test]

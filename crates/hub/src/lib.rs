@@ -264,13 +264,20 @@ impl Hub {
         planner.registry(&named, key.as_ref()).map_err(|e| self.perhaps_unknown(&wanted.name, e))
     }
 
-    /// A registry's 404 for a name that the user may have mistyped.
+    /// A registry's refusal of a name that the user may have mistyped.
     fn perhaps_unknown(&self, name: &ModelName, error: HubError) -> HubError {
         match &error {
             HubError::AllSourcesFailed { tried, .. } if name.is_bare() => match tried.as_slice() {
                 [Tried { error: SourceError::NotFound { .. }, .. }] => {
                     self.entry(name).err().unwrap_or(error)
                 }
+                // Without an answer, a name that resembles known ones is more likely mistyped than new.
+                [Tried { error: SourceError::Unreachable(_), .. }] => match self.entry(name) {
+                    Err(HubError::UnknownModel { name, near }) if !near.is_empty() => {
+                        HubError::UnknownModel { name, near }
+                    }
+                    _ => error,
+                },
                 _ => error,
             },
             _ => error,

@@ -47,8 +47,13 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hob"));
         command.args(args).env("HOB_HOME", self.path());
         // No test may reach a hub or a package index.
-        for variable in ["HF_ENDPOINT", "MODELSCOPE_DOMAIN", "PIP_INDEX_URL"] {
+        for variable in ["HF_ENDPOINT", "MODELSCOPE_DOMAIN", "HOB_REGISTRY", "PIP_INDEX_URL"] {
             command.env(variable, "http://127.0.0.1:9");
+        }
+        // Nor what other programs keep on the developer's machine.
+        command.env("HOME", self.dir.path());
+        for variable in ["OLLAMA_MODELS", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HF_TOKEN"] {
+            command.env_remove(variable);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -101,11 +101,20 @@ impl Planner<'_> {
         let ours: Vec<&str> = repositories.hugging_face().collect();
         let theirs: Vec<&str> = repositories.model_scope().collect();
         let rounds = ours.len().max(theirs.len()).min(MAX_ROUNDS);
-        let mut tried = Vec::new();
+        let mut tried: Vec<Tried> = Vec::new();
         for round in 0..rounds {
+            // A hub that cannot be reached is not asked for the next repository.
+            let dead = |hub: &str| {
+                let unreachable = |t: &Tried| matches!(t.error, SourceError::Unreachable(_));
+                tried.iter().any(|t| t.source.starts_with(hub) && unreachable(t))
+            };
+            let (ours, theirs) = (
+                ours.get(round).filter(|_| !dead("Hugging Face")),
+                theirs.get(round).filter(|_| !dead("ModelScope")),
+            );
             let mut sources: Vec<Box<dyn Source + Send + Sync>> = Vec::new();
-            sources.extend(ours.get(round).map(|repo| self.hugging_face(repo, None)));
-            sources.extend(theirs.get(round).map(|repo| self.model_scope(repo, None)));
+            sources.extend(ours.map(|repo| self.hugging_face(repo, None)));
+            sources.extend(theirs.map(|repo| self.model_scope(repo, None)));
             if self.settings.first == First::ModelScope {
                 sources.reverse();
             }
