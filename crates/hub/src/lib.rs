@@ -18,7 +18,7 @@ mod net;
 mod pull;
 mod python;
 mod reference;
-#[allow(dead_code, reason = "its callers are being written")]
+#[allow(dead_code, unused_imports, reason = "its callers are being written")]
 mod shared;
 #[allow(dead_code, unused_imports, reason = "its callers are being written")]
 mod source;

@@ -2,6 +2,8 @@
 
 mod crash;
 mod crashes;
+#[cfg(unix)]
+mod hf_cache;
 mod hubs;
 mod import;
 mod package;

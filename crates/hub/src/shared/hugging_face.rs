@@ -24,9 +24,7 @@ pub(super) fn repositories(
 ) -> Vec<Repository> {
     let mut found = Vec::new();
     for (folder_name, folder) in walk.entries(root) {
-        let Some((organisation, name)) =
-            folder_name.strip_prefix(MODELS).and_then(|rest| rest.split_once("--"))
-        else {
+        let Some((organisation, name)) = folder_name.strip_prefix(MODELS).and_then(parts) else {
             continue;
         };
         let fits = |w: &ModelName| {
@@ -40,6 +38,12 @@ pub(super) fn repositories(
         found.push(Repository { keeper: Keeper::HuggingFace, organisation, name, snapshots });
     }
     found
+}
+
+/// Organisation and name; the hub's oldest repositories have no organisation, and so no name here.
+fn parts(repository: &str) -> Option<(&str, &str)> {
+    let (organisation, name) = repository.split_once("--")?;
+    (!organisation.is_empty() && !name.is_empty()).then_some((organisation, name))
 }
 
 /// The files of each snapshot: first that of the main branch, then the others, the newest first. Each file that a library fetches is put
