@@ -10,6 +10,7 @@ mod package;
 mod registry;
 mod search;
 mod server;
+#[cfg(unix)]
 mod shared;
 mod stored;
 mod transfer;

@@ -48,15 +48,9 @@ fn lm_studio(home: &Path) -> Vec<PathBuf> {
         .and_then(|text| text.lines().next().map(|line| PathBuf::from(line.trim())))
         .filter(|path| path.is_absolute());
     let usual = [".lmstudio", ".cache/lm-studio"].map(|folder| home.join(folder));
-    let mut folders: Vec<PathBuf> = Vec::new();
-    for home in pointed.into_iter().chain(usual) {
-        for folder in downloads_folder(&home).into_iter().chain(Some(home.join("models"))) {
-            if !folders.iter().any(|known| same_place(known, &folder)) {
-                folders.push(folder);
-            }
-        }
-    }
-    folders
+    let homes = pointed.into_iter().chain(usual);
+    let folders = homes.flat_map(|home| [downloads_folder(&home), Some(home.join("models"))]);
+    distinct(folders.flatten().collect())
 }
 
 /// The folder that a user of LM Studio chose.
@@ -90,6 +84,17 @@ fn from_home(text: &str, home: Option<&Path>) -> PathBuf {
 /// Whether two paths are one folder, now or as soon as there is one.
 pub(super) fn same_place(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Each folder once, where it comes first.
+pub(super) fn distinct(folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        if !kept.iter().any(|known| same_place(known, &folder)) {
+            kept.push(folder);
+        }
+    }
+    kept
 }
 
 fn small_text(path: &Path) -> Option<String> {
