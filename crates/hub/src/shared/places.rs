@@ -44,7 +44,7 @@ fn ollama(home: Option<&Path>) -> Vec<PathBuf> {
 }
 
 fn lm_studio(home: &Path) -> Vec<PathBuf> {
-    let pointed = small_text(&home.join(".lmstudio-home-pointer"))
+    let pointed = small_text(&home.join(".lmstudio-home-pointer"), MAX_NOTE)
         .and_then(|text| text.lines().next().map(|line| PathBuf::from(line.trim())))
         .filter(|path| path.is_absolute());
     let usual = [".lmstudio", ".cache/lm-studio"].map(|folder| home.join(folder));
@@ -55,7 +55,8 @@ fn lm_studio(home: &Path) -> Vec<PathBuf> {
 
 /// The folder that a user of LM Studio chose.
 fn downloads_folder(home: &Path) -> Option<PathBuf> {
-    let settings: Value = serde_json::from_str(&small_text(&home.join("settings.json"))?).ok()?;
+    let settings = small_text(&home.join("settings.json"), MAX_NOTE)?;
+    let settings: Value = serde_json::from_str(&settings).ok()?;
     let folder = PathBuf::from(settings.get("downloadsFolder")?.as_str()?);
     folder.is_absolute().then_some(folder)
 }
@@ -97,10 +98,11 @@ pub(super) fn distinct(folders: Vec<PathBuf>) -> Vec<PathBuf> {
     kept
 }
 
-fn small_text(path: &Path) -> Option<String> {
+/// The text of a file, of which no more than this is read. Only of a file: opening a pipe would wait for its other end.
+pub(super) fn small_text(path: &Path, limit: u64) -> Option<String> {
     let mut text = String::new();
-    let file = File::open(path).ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()))?;
-    file.take(MAX_NOTE).read_to_string(&mut text).ok()?;
+    fs::metadata(path).ok().filter(|meta| meta.is_file())?;
+    File::open(path).ok()?.take(limit).read_to_string(&mut text).ok()?;
     Some(text)
 }
 

@@ -430,6 +430,12 @@ fn a_hostile_cache_hides_nothing_else_and_leads_nowhere() {
     home.write(".cache/huggingface/hub/models--org--repo/refs/main", &[0xff; 5000]);
     link(Path::new("models--org--round"), &hub.join("models--org--round"));
     link(Path::new("/dev/zero"), &hub.join("models--org--zero/refs/main"));
+    // Nobody writes to these pipes.
+    let piped = hub.join("models--org--pipe/refs");
+    fs::create_dir_all(&piped).unwrap();
+    for pipe in [piped.join("main"), snapshot.join("pipe-IQ1_S.gguf")] {
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    }
     let before = home.tree();
     let shared = home.shared();
     let (models, notes) = shared.list();
@@ -437,7 +443,7 @@ fn a_hostile_cache_hides_nothing_else_and_leads_nowhere() {
     for out in ["out-Q8_0.gguf", "up-Q6_K.gguf"] {
         assert!(reason(&notes, out).contains("outside of the cache"), "{notes:?}");
     }
-    for refused in ["Q8_0", "Q6_K", "Q5_0", "Q5_1", "Q4_1", "Q3_K", "Q2_K"] {
+    for refused in ["Q8_0", "Q6_K", "Q5_0", "Q5_1", "Q4_1", "Q3_K", "Q2_K", "IQ1_S"] {
         assert_eq!(found(&shared, &format!("hf.co/org/repo:{refused}")), None, "{refused}");
     }
     assert_eq!(home.tree(), before);
@@ -501,6 +507,26 @@ fn what_is_put_into_the_cache_is_found_there_and_stored_once() {
     cache.add(&Place { revision: COMMIT, ..place }, &file, &mut || ()).unwrap();
     assert_eq!((inode(&pointer), names_in(&repo.join("refs"))), (inode(&file), vec![]));
     assert_eq!(names_in(&repo.join("blobs")), [digest]);
+}
+
+#[test]
+fn across_file_systems_the_cache_has_a_copy() {
+    let home = Home::new();
+    let device = |path: &Path| fs::metadata(path).unwrap().dev();
+    let elsewhere = TempDir::new_in("/dev/shm").ok();
+    let elsewhere = elsewhere.filter(|e| device(e.path()) != device(home.0.path()));
+    let Some(elsewhere) = elsewhere else {
+        eprintln!("skipped: there is one file system only");
+        return;
+    };
+    let data = content(LEN);
+    let file = elsewhere.path().join("blob");
+    fs::write(&file, &data).unwrap();
+    let digest = sha256(&data);
+    let cache = Cache::at(home.path("hub"));
+    let pointer = cache.add(&place(&digest, "m.gguf"), &file, &mut || ()).unwrap();
+    assert_eq!((fs::read(&pointer).unwrap(), fs::read(&file).unwrap()), (data.clone(), data));
+    assert_eq!(names_in(&home.path("hub/models--org--repo/blobs")), [digest]);
 }
 
 #[test]
