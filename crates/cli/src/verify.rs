@@ -22,7 +22,9 @@ pub struct VerifyArgs {
 
 /// Remove files of the store that no model uses
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  hob gc --all\n\nModels are never removed by this; `hob rm` does that.")]
+#[command(
+    after_help = "Example:\n  hob gc --all\n\nModels are never removed by this; `hob rm` does that."
+)]
 pub struct GcArgs {
     /// Also interrupted pulls that are younger than a week
     #[arg(long)]

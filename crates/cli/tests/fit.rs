@@ -130,5 +130,9 @@ fn what_cannot_be_sized_is_named() {
     fails(text(&gguf), &["nonesuch", "known: bert, deepseek2, gemma2"]);
     fails("qwen3:15b", &["no model is called 'qwen3:15b'", "qwen3:14b"]);
     let said = home.hob(&["pull", "qwen3:14b"]);
-    assert!(said.code == Some(1) && said.err.contains("could not fetch 'qwen3:14b'"), "{}", said.err);
+    assert!(
+        said.code == Some(1) && said.err.contains("could not fetch 'qwen3:14b'"),
+        "{}",
+        said.err
+    );
 }

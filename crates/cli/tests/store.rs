@@ -26,7 +26,8 @@ fn a_file_is_taken_in_without_a_copy() {
     let tiny = home.tiny();
     let taken = home.hob(&["import", text(&tiny), "--name", "small:one", "--json"]).json();
     assert_eq!(taken["name"], "small:one");
-    let blob = home.path().join("blobs").join(format!("sha256-{}", taken["digest"].as_str().unwrap()));
+    let blob =
+        home.path().join("blobs").join(format!("sha256-{}", taken["digest"].as_str().unwrap()));
     assert_eq!(inode(&blob), inode(&tiny));
     let answer = |model: &str| {
         home.hob(&["run", model, "Hi", "--temperature", "0", "--max-tokens", "8"]).ok()
@@ -73,7 +74,9 @@ fn a_modelfile_makes_a_model() {
     let shown = home.hob(&["show", "over:v2", "--json"]).json();
     assert_eq!((&shown["system"], &shown["template"]), (&json!("Be long."), &both[0]["template"]));
     assert!(shown["parameters"].as_str().unwrap().contains("num_predict                    3"));
-    let weights = |model: &str| home.hob(&["show", model, "--modelfile"]).ok().lines().next().unwrap().to_owned();
+    let weights = |model: &str| {
+        home.hob(&["show", model, "--modelfile"]).ok().lines().next().unwrap().to_owned()
+    };
     assert_eq!(weights("over:v2"), weights("mine"));
 }
 
@@ -139,7 +142,11 @@ fn what_ollama_keeps_runs_in_place() {
     // hob's store has Ollama's layout: without hob's own folders it is one of Ollama's.
     for folder in ["partial", "parts", "locks", "tmp", "version"] {
         let path = theirs.path().join(folder);
-        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
     }
     let home = Home::new();
     let hob = |args: &[&str]| {
@@ -147,7 +154,8 @@ fn what_ollama_keeps_runs_in_place() {
         common::said(output)
     };
     let listed = hob(&["list", "--json"]).json();
-    let keepers: Vec<_> = listed["models"].as_array().unwrap().iter().map(|m| &m["keeper"]).collect();
+    let keepers: Vec<_> =
+        listed["models"].as_array().unwrap().iter().map(|m| &m["keeper"]).collect();
     assert_eq!(keepers, ["Ollama", "Ollama"]);
     assert!(hob(&["list"]).ok().contains("KEPT BY"));
     let shown = hob(&["show", "singer:v1", "--json"]).json();

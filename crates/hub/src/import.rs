@@ -22,7 +22,7 @@ struct Found {
 }
 
 /// Stores the model at a path under this name: a file in GGUF, any part of a split one, or a folder that holds one model. Copies it unless
-/// `linking` says how to refer to it. `describe` is asked what the weights are.
+/// `linking` says how to refer to it. `describe` is asked what the weights are, before they are read.
 ///
 /// # Errors
 /// `NotImportable` when there is not exactly one whole model, or it changes meanwhile; `NoSpace`, `Io`.
@@ -35,9 +35,9 @@ pub(crate) fn import(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Stored, HubError> {
     let found = find(path)?;
-    let (locks, layers) = take(store, &found, linking, progress)?;
     let weights: Vec<PathBuf> = of_weights(&found).map(|file| file.path.clone()).collect();
     let config = config(&found, describe(&weights).unwrap_or_default());
+    let (locks, layers) = take(store, &found, linking, progress)?;
     let layer = config.layer();
     let config_lock = store.lock(&[layer.digest], || ())?;
     store.add_as(&config_lock, &layer, &config.to_bytes())?;
@@ -87,11 +87,11 @@ fn take(
         store.require_space(missing().map(|(_, layer)| layer.size).sum())?;
     }
     for ((_, file), layer) in missing() {
+        unchanged(file)?;
         match linking {
             Some(linking) => store.link(&locks, &file.path, &layer.digest, linking)?,
-            None => copy(store, &locks, &file.path, layer)?,
+            None => copy(store, &locks, file, layer)?,
         }
-        unchanged(file)?;
     }
     Ok((locks, layers))
 }
@@ -179,9 +179,10 @@ fn unchanged(file: &LocalFile) -> Result<(), HubError> {
     }
 }
 
-fn copy(store: &Store, locks: &Locks, from: &Path, layer: &Layer) -> Result<(), HubError> {
+fn copy(store: &Store, locks: &Locks, file: &LocalFile, layer: &Layer) -> Result<(), HubError> {
     let temporary = store.temporary();
-    let copied = copy_to(&temporary, from, layer.size)
+    let copied = copy_to(&temporary, &file.path)
+        .and_then(|()| unchanged(file))
         .and_then(|()| store.adopt(locks, &temporary, &layer.digest));
     if copied.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -189,21 +190,15 @@ fn copy(store: &Store, locks: &Locks, from: &Path, layer: &Layer) -> Result<(), 
     copied
 }
 
-fn copy_to(to: &Path, from: &Path, bytes: u64) -> Result<(), HubError> {
-    let copied = fs::copy(from, to).map_err(io_error("write", to))?;
+fn copy_to(to: &Path, from: &Path) -> Result<(), HubError> {
+    fs::copy(from, to).map_err(io_error("write", to))?;
     // A copy of a file that may not be written to may not be either.
     #[cfg(unix)]
     {
         let ordinary = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         fs::set_permissions(to, ordinary).map_err(io_error("write", to))?;
     }
-    match copied == bytes {
-        true => Ok(()),
-        false => Err(HubError::NotImportable {
-            path: from.to_owned(),
-            reason: format!("{copied} bytes of it were copied, of {bytes}"),
-        }),
-    }
+    Ok(())
 }
 
 fn config(found: &Found, facts: Facts) -> Config {

@@ -2,6 +2,8 @@
 
 mod crash;
 mod crashes;
+#[cfg(unix)]
+mod hf_cache;
 mod hubs;
 mod import;
 mod mirror;
@@ -10,6 +12,7 @@ mod peers;
 mod registry;
 mod search;
 pub(crate) mod server;
+#[cfg(unix)]
 mod shared;
 mod stored;
 mod transfer;

@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::hugging_face::MODELS;
 use super::places::Places;
@@ -176,16 +176,18 @@ fn add_reference(folder: &Path, place: &Place, temporary: &Path) -> Result<(), H
         return Ok(());
     }
     make_folder(path.parent().unwrap_or(folder))?;
-    fs::write(temporary, commit).map_err(io_error("write", &path))?;
+    Disk.write(temporary, commit.as_bytes()).map_err(io_error("write", &path))?;
     fs::rename(temporary, &path).map_err(io_error("write", &path))
 }
 
+/// Copies to a file that must not exist: one that does may be another name of the original.
 fn copy(from: &Path, to: &Path) -> Result<(), HubError> {
-    let written = fs::copy(from, to).and_then(|_| match cfg!(unix) {
-        true => File::open(to)?.sync_all(),
-        false => Ok(()),
-    });
-    written.map_err(io_error("write", to))
+    let copied = || {
+        let mut new = OpenOptions::new().write(true).create_new(true).open(to)?;
+        io::copy(&mut File::open(from)?, &mut new)?;
+        new.sync_all()
+    };
+    copied().map_err(io_error("write", to))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
@@ -196,9 +198,27 @@ fn make_folder(path: &Path) -> Result<(), HubError> {
     fs::create_dir_all(path).map_err(io_error("create", path))
 }
 
-/// A name beside the blob that nobody else uses, and that the libraries know as one of something unfinished.
+/// A name beside the blob that nobody else uses, not even a process of the same number in another container, and that the libraries know
+/// as one of something unfinished.
 fn temporary(blob: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (process, n) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    blob.with_extension(format!("{process}-{n}.incomplete"))
+    blob.with_extension(format!("{process}-{n}-{}.incomplete", now.as_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_never_writes_over_its_original() {
+        let root = tempfile::tempdir().unwrap();
+        let [original, alias, new] = ["a", "b", "c"].map(|name| root.path().join(name));
+        fs::write(&original, b"data").unwrap();
+        fs::hard_link(&original, &alias).unwrap();
+        assert!(matches!(copy(&original, &alias), Err(HubError::Io { action: "write", .. })));
+        copy(&original, &new).unwrap();
+        assert_eq!([&original, &new].map(|path| fs::read(path).unwrap()), [b"data", b"data"]);
+    }
 }

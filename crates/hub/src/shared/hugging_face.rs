@@ -2,11 +2,11 @@
 //! a path of a snapshot is a link to a blob, whose name is the SHA-256 of what the hub keeps outside of Git. Links that lead out of the
 //! cache are refused. Checkpoints in safetensors are not listed.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::places::small_text;
 use super::repository::{LocalFile, Repository, Walk, digest_by_name};
 use crate::local::Keeper;
 use crate::name::ModelName;
@@ -24,9 +24,7 @@ pub(super) fn repositories(
 ) -> Vec<Repository> {
     let mut found = Vec::new();
     for (folder_name, folder) in walk.entries(root) {
-        let Some((organisation, name)) =
-            folder_name.strip_prefix(MODELS).and_then(|rest| rest.split_once("--"))
-        else {
+        let Some((organisation, name)) = folder_name.strip_prefix(MODELS).and_then(parts) else {
             continue;
         };
         let fits = |w: &ModelName| {
@@ -42,28 +40,27 @@ pub(super) fn repositories(
     found
 }
 
+/// Organisation and name; the hub's oldest repositories have no organisation, and so no name here.
+fn parts(repository: &str) -> Option<(&str, &str)> {
+    let (organisation, name) = repository.split_once("--")?;
+    (!organisation.is_empty() && !name.is_empty()).then_some((organisation, name))
+}
+
 /// The files of each snapshot: first that of the main branch, then the others, the newest first. Each file that a library fetches is put
 /// into the snapshot of its time, so that an older one may have what the newest has not.
 fn snapshots(root: &Path, folder: &Path, walk: &mut Walk) -> Vec<Vec<LocalFile>> {
-    let main = reference(&folder.join("refs/main"));
+    let main = small_text(&folder.join("refs/main"), MAX_REFERENCE);
+    let main = main.as_deref().map(str::trim);
     let modified = |path: &Path| {
         fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
     };
     let mut all = walk.entries(&folder.join("snapshots"));
     all.sort_by_cached_key(|(commit, path)| {
-        (main.as_deref() != Some(commit), std::cmp::Reverse(modified(path)))
+        (main != Some(commit.as_str()), std::cmp::Reverse(modified(path)))
     });
     let inside = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let mut accept = |walk: &mut Walk, name, path: &Path| file(&inside, name, path, walk);
     all.into_iter().map(|(_, snapshot)| walk.gguf_files(&snapshot, &mut accept)).collect()
-}
-
-/// The commit that a reference means.
-fn reference(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    let file = File::open(path).ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()))?;
-    file.take(MAX_REFERENCE).read_to_string(&mut text).ok()?;
-    Some(text.trim().to_owned())
 }
 
 /// A file of a snapshot; nothing for links that are broken, or to what is still being fetched.

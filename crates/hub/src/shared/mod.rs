@@ -15,7 +15,7 @@ use crate::local::{Keeper, LocalModel, Overlay};
 use crate::name::{HUGGING_FACE, ModelName};
 use crate::store::{Damaged, Store};
 
-use places::same_place;
+use places::{distinct, same_place};
 use repository::{Found, Repository, Walk};
 
 pub(crate) use cache::{Cache, Place};
@@ -42,10 +42,14 @@ impl Shared {
         }
     }
 
-    /// Those at these places.
+    /// Those at these places, each once.
     pub fn at(places: Places) -> Shared {
         let Places { ollama, lm_studio, hugging_face } = places;
-        Shared { ollama: ollama.into_iter().map(Store::at).collect(), lm_studio, hugging_face }
+        Shared {
+            ollama: distinct(ollama).into_iter().map(Store::at).collect(),
+            lm_studio: distinct(lm_studio),
+            hugging_face,
+        }
     }
 
     /// Without a store that is hob's own, by whatever path.

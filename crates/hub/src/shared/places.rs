@@ -44,24 +44,19 @@ fn ollama(home: Option<&Path>) -> Vec<PathBuf> {
 }
 
 fn lm_studio(home: &Path) -> Vec<PathBuf> {
-    let pointed = small_text(&home.join(".lmstudio-home-pointer"))
+    let pointed = small_text(&home.join(".lmstudio-home-pointer"), MAX_NOTE)
         .and_then(|text| text.lines().next().map(|line| PathBuf::from(line.trim())))
         .filter(|path| path.is_absolute());
     let usual = [".lmstudio", ".cache/lm-studio"].map(|folder| home.join(folder));
-    let mut folders: Vec<PathBuf> = Vec::new();
-    for home in pointed.into_iter().chain(usual) {
-        for folder in downloads_folder(&home).into_iter().chain(Some(home.join("models"))) {
-            if !folders.iter().any(|known| same_place(known, &folder)) {
-                folders.push(folder);
-            }
-        }
-    }
-    folders
+    let homes = pointed.into_iter().chain(usual);
+    let folders = homes.flat_map(|home| [downloads_folder(&home), Some(home.join("models"))]);
+    distinct(folders.flatten().collect())
 }
 
 /// The folder that a user of LM Studio chose.
 fn downloads_folder(home: &Path) -> Option<PathBuf> {
-    let settings: Value = serde_json::from_str(&small_text(&home.join("settings.json"))?).ok()?;
+    let settings = small_text(&home.join("settings.json"), MAX_NOTE)?;
+    let settings: Value = serde_json::from_str(&settings).ok()?;
     let folder = PathBuf::from(settings.get("downloadsFolder")?.as_str()?);
     folder.is_absolute().then_some(folder)
 }
@@ -92,10 +87,22 @@ pub(super) fn same_place(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn small_text(path: &Path) -> Option<String> {
+/// Each folder once, where it comes first.
+pub(super) fn distinct(folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        if !kept.iter().any(|known| same_place(known, &folder)) {
+            kept.push(folder);
+        }
+    }
+    kept
+}
+
+/// The text of a file, of which no more than this is read. Only of a file: opening a pipe would wait for its other end.
+pub(super) fn small_text(path: &Path, limit: u64) -> Option<String> {
     let mut text = String::new();
-    let file = File::open(path).ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()))?;
-    file.take(MAX_NOTE).read_to_string(&mut text).ok()?;
+    fs::metadata(path).ok().filter(|meta| meta.is_file())?;
+    File::open(path).ok()?.take(limit).read_to_string(&mut text).ok()?;
     Some(text)
 }
 

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use crate::digest::Digest;
 use crate::error::{HubError, SourceError};
 use crate::local::{Facts, Keeper, LocalModel};
-use crate::name::{HUGGING_FACE, ModelName};
+use crate::name::{DEFAULT_TAG, HUGGING_FACE, ModelName};
 use crate::source::{Listed, Variant, recipe_named, select_of, variants_of};
 use crate::store::{Damaged, is_absent};
 
@@ -77,9 +77,10 @@ impl Repository {
         models
     }
 
-    /// The model that a name means: by recipe or file name, without either the one that came last.
+    /// The model that a name means: by recipe or file name; without either, or as `latest`, the one that came last.
     pub fn find(&self, name: &ModelName) -> Result<Option<Found>, HubError> {
-        let Some(tag) = name.given_tag() else {
+        let tag = name.given_tag().filter(|tag| !tag.eq_ignore_ascii_case(DEFAULT_TAG));
+        let Some(tag) = tag else {
             let models = self.models(&mut Vec::new());
             return Ok(models.into_iter().max_by_key(|(model, _)| model.modified));
         };

@@ -158,6 +158,22 @@ fn files_that_a_store_named_are_not_read_for_it() {
 }
 
 #[test]
+fn a_file_that_changes_meanwhile_is_refused() {
+    for linking in [None, Some(Linking::Hard)] {
+        let bench = Bench::new();
+        let path = bench.write("m.gguf", b"data");
+        let name = ModelName::parse("mine:1b").unwrap();
+        let describe = |files: &[PathBuf]| {
+            fs::write(&files[0], b"other data").unwrap();
+            None
+        };
+        let refused = import(&bench.store, &path, &name, linking, &describe, &mut |_| ());
+        assert!(matches!(refused, Err(HubError::NotImportable { .. })), "{refused:?}");
+        assert!(!bench.store.root().exists());
+    }
+}
+
+#[test]
 fn what_is_not_there_leaves_no_trace() {
     let bench = Bench::new();
     let missing = bench.root.path().join("missing.gguf");

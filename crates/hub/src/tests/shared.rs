@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -76,7 +77,7 @@ impl Home {
         pointer
     }
 
-    /// Everything below the home directory: what it is, its length, and on Unix its number, blocks and time of change.
+    /// Everything below the home directory: what it is, its length, number, blocks and times of change.
     fn tree(&self) -> BTreeMap<PathBuf, String> {
         let (mut tree, mut folders) = (BTreeMap::new(), vec![self.0.path().to_owned()]);
         while let Some(folder) = folders.pop() {
@@ -84,7 +85,6 @@ impl Home {
             for path in listing.map(|e| e.unwrap().path()) {
                 let meta = fs::symlink_metadata(&path).unwrap();
                 let mut state = format!("{:?} {}", meta.file_type(), meta.len());
-                #[cfg(unix)]
                 {
                     use std::os::unix::fs::MetadataExt;
                     let (ino, blocks) = (meta.ino(), meta.blocks());
@@ -101,15 +101,13 @@ impl Home {
     }
 }
 
-#[cfg(unix)]
 fn link(target: &Path, path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink(target, path).unwrap();
 }
 
-#[cfg(unix)]
 fn inode(path: &Path) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap())
+    fs::metadata(path).unwrap().ino()
 }
 
 fn name(text: &str) -> ModelName {
@@ -154,6 +152,7 @@ fn ollamas_models_are_served_where_they_lie() {
     assert_eq!(model.path, home.path(&format!(".ollama/models/blobs/sha256-{}", sha256(&data))));
     assert_eq!((model.keeper, model.digest.as_deref()), (Keeper::Ollama, Some(&*sha256(&data))));
     assert_eq!(fs::read(&model.path).unwrap(), data);
+    assert!(model.path.metadata().unwrap().blocks() > 0);
     // Without a tag: the only one there is. Case means nothing. Other names are other models.
     assert_eq!(found(&shared, "tiny").as_deref(), Some("tiny:1b"));
     assert_eq!(found(&shared, "HF.co/org/REPO:q4_0").as_deref(), Some("hf.co/Org/Repo:Q4_0"));
@@ -187,7 +186,6 @@ fn what_ollama_has_without_gguf_is_told_of_once() {
     assert!(e.to_string().starts_with("Ollama has 'big:cloud', but"), "{e}");
 }
 
-#[cfg(unix)]
 #[test]
 fn hobs_own_store_is_not_another_ones() {
     let home = Home::new();
@@ -207,9 +205,12 @@ fn hobs_own_store_is_not_another_ones() {
     }
     let other = home.path("hob");
     assert_eq!((count(&other), other.exists()), (1, false));
+    home.write(".ollama/models/manifests/registry.ollama.ai/library/broken/1b", b"{");
+    let places = Places { ollama: vec![root, alias], ..Places::default() };
+    let (models, notes) = Shared::at(places).list();
+    assert_eq!((models.len(), notes.len()), (1, 1));
 }
 
-#[cfg(unix)]
 #[test]
 fn damage_in_ollamas_store_hides_nothing_else() {
     let home = Home::new();
@@ -250,7 +251,6 @@ fn damage_in_ollamas_store_hides_nothing_else() {
 }
 
 /// Whether this process is kept out of a folder without permissions; the superuser is not.
-#[cfg(unix)]
 fn close(folder: &Path, mode: u32) -> bool {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
@@ -260,7 +260,6 @@ fn close(folder: &Path, mode: u32) -> bool {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn closed_folders_are_told_of_and_hide_no_others() {
     let home = Home::new();
@@ -285,7 +284,6 @@ fn closed_folders_are_told_of_and_hide_no_others() {
     assert_eq!(notes.len(), 2, "{notes:?}");
 }
 
-#[cfg(unix)]
 #[test]
 fn folders_that_may_not_be_written_to_serve_as_well() {
     let home = Home::new();
@@ -303,7 +301,6 @@ fn folders_that_may_not_be_written_to_serve_as_well() {
     assert_eq!((models.len(), notes, read, before == after), (3, vec![], true, true));
 }
 
-#[cfg(unix)]
 #[test]
 fn lm_studios_files_are_models_of_their_repositories() {
     let home = Home::new();
@@ -357,6 +354,7 @@ fn lm_studios_files_are_models_of_their_repositories() {
         Some(&studio[2])
     );
     assert_eq!(found(&shared, "hf.co/org/linked").as_deref(), Some("hf.co/org/linked:Q8_0"));
+    assert_eq!(found(&shared, "hf.co/org/linked:latest").as_deref(), Some("hf.co/org/linked:Q8_0"));
     for absent in ["hf.co/org/Repo-GGUF:Q2_K", "hf.co/org/none", "modelscope.cn/org/linked:Q8_0"] {
         assert_eq!(found(&shared, absent), None, "{absent}");
     }
@@ -368,7 +366,6 @@ fn lm_studios_files_are_models_of_their_repositories() {
     assert_eq!(home.tree(), before);
 }
 
-#[cfg(unix)]
 #[test]
 fn the_cache_of_hugging_face_is_served_where_it_lies() {
     let home = Home::new();
@@ -412,7 +409,6 @@ fn the_cache_of_hugging_face_is_served_where_it_lies() {
     assert_eq!(home.tree(), before);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_hostile_cache_hides_nothing_else_and_leads_nowhere() {
     let home = Home::new();
@@ -434,6 +430,12 @@ fn a_hostile_cache_hides_nothing_else_and_leads_nowhere() {
     home.write(".cache/huggingface/hub/models--org--repo/refs/main", &[0xff; 5000]);
     link(Path::new("models--org--round"), &hub.join("models--org--round"));
     link(Path::new("/dev/zero"), &hub.join("models--org--zero/refs/main"));
+    // Nobody writes to these pipes.
+    let piped = hub.join("models--org--pipe/refs");
+    fs::create_dir_all(&piped).unwrap();
+    for pipe in [piped.join("main"), snapshot.join("pipe-IQ1_S.gguf")] {
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    }
     let before = home.tree();
     let shared = home.shared();
     let (models, notes) = shared.list();
@@ -441,13 +443,12 @@ fn a_hostile_cache_hides_nothing_else_and_leads_nowhere() {
     for out in ["out-Q8_0.gguf", "up-Q6_K.gguf"] {
         assert!(reason(&notes, out).contains("outside of the cache"), "{notes:?}");
     }
-    for refused in ["Q8_0", "Q6_K", "Q5_0", "Q5_1", "Q4_1", "Q3_K", "Q2_K"] {
+    for refused in ["Q8_0", "Q6_K", "Q5_0", "Q5_1", "Q4_1", "Q3_K", "Q2_K", "IQ1_S"] {
         assert_eq!(found(&shared, &format!("hf.co/org/repo:{refused}")), None, "{refused}");
     }
     assert_eq!(home.tree(), before);
 }
 
-#[cfg(unix)]
 #[test]
 fn one_name_is_one_model_ollamas_first() {
     let home = Home::new();
@@ -477,7 +478,6 @@ fn place<'a>(digest: &str, path: &'a str) -> Place<'a> {
     Place { repository: "org/repo", commit: COMMIT, revision: "main", path, digest }
 }
 
-#[cfg(unix)]
 #[test]
 fn what_is_put_into_the_cache_is_found_there_and_stored_once() {
     let home = Home::new();
@@ -509,7 +509,26 @@ fn what_is_put_into_the_cache_is_found_there_and_stored_once() {
     assert_eq!(names_in(&repo.join("blobs")), [digest]);
 }
 
-#[cfg(unix)]
+#[test]
+fn across_file_systems_the_cache_has_a_copy() {
+    let home = Home::new();
+    let device = |path: &Path| fs::metadata(path).unwrap().dev();
+    let elsewhere = TempDir::new_in("/dev/shm").ok();
+    let elsewhere = elsewhere.filter(|e| device(e.path()) != device(home.0.path()));
+    let Some(elsewhere) = elsewhere else {
+        eprintln!("skipped: there is one file system only");
+        return;
+    };
+    let data = content(LEN);
+    let file = elsewhere.path().join("blob");
+    fs::write(&file, &data).unwrap();
+    let digest = sha256(&data);
+    let cache = Cache::at(home.path("hub"));
+    let pointer = cache.add(&place(&digest, "m.gguf"), &file, &mut || ()).unwrap();
+    assert_eq!((fs::read(&pointer).unwrap(), fs::read(&file).unwrap()), (data.clone(), data));
+    assert_eq!(names_in(&home.path("hub/models--org--repo/blobs")), [digest]);
+}
+
 #[test]
 fn the_cache_waits_for_whoever_holds_its_lock() {
     let home = Home::new();
