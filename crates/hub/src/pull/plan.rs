@@ -326,7 +326,13 @@ impl Planner<'_> {
 /// A hub's repository is stored under the recipe that was taken; names of the catalogue stay.
 fn named(name: &ModelName, variant: &Variant) -> Result<ModelName, HubError> {
     match name.host.as_str() {
-        HUGGING_FACE | MODEL_SCOPE => name.with_tag(&variant.recipe),
+        HUGGING_FACE | MODEL_SCOPE => {
+            // Where a file's name says no recipe, it stands for one, whatever is in it.
+            let plain =
+                |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+            let tag: String = variant.recipe.chars().map(plain).take(80).collect();
+            name.with_tag(tag.trim_start_matches(['.', '-']))
+        }
         _ => Ok(name.clone()),
     }
 }

@@ -14,8 +14,10 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 use super::content;
+use crate::create::{self, Creation};
 use crate::digest::{Digest, Hasher};
 use crate::fs::{Disk, Fs};
+use crate::local::{Keeper, LocalModel, Overlay};
 use crate::manifest::{Config, Kind, Layer, Manifest};
 use crate::name::ModelName;
 use crate::store::Store;
@@ -408,6 +410,42 @@ fn removing_is_all_or_nothing() {
 fn copying_is_all_or_nothing() {
     every_crash(two_models, |store| {
         store.copy(&name("old"), &name("copy:x")).unwrap();
+    });
+}
+
+#[test]
+fn creating_over_a_stored_model_is_all_or_nothing() {
+    every_crash(two_models, |store| create_over(store, "old", "made:x"));
+    // Under the base's own name: the old model or the new one, never something between.
+    every_crash(two_models, |store| create_over(store, "old", "old"));
+}
+
+/// Lays a system prompt and parameters over a stored model.
+fn create_over(store: &Store, base: &str, made: &str) {
+    let stored = store.get(&name(base)).unwrap().unwrap();
+    let overlay = Overlay {
+        system: Some("Be brief.".to_owned()),
+        parameters: serde_json::from_str(r#"{"temperature": 0.5}"#).unwrap(),
+        ..Overlay::default()
+    };
+    let base = LocalModel::stored(store, &stored, Keeper::Hob);
+    let creation = Creation { base, overlay, requires: None };
+    let under = Overlay::read(store, &stored).unwrap();
+    let from = (Some(stored), under);
+    create::create(store, &name(made), &creation, from, &|_| None, &mut |_| ()).unwrap();
+}
+
+#[test]
+fn creating_from_a_file_is_all_or_nothing() {
+    let outside = TempDir::new().unwrap();
+    let path = outside.path().join("file.gguf");
+    fs::write(&path, weights("file")).unwrap();
+    every_crash(two_models, |store| {
+        let base = LocalModel::file("file.gguf", &path).unwrap();
+        let overlay = Overlay { system: Some("Be long.".to_owned()), ..Overlay::default() };
+        let creation = Creation { base, overlay, requires: None };
+        let from = (None, Overlay::default());
+        create::create(store, &name("made"), &creation, from, &|_| None, &mut |_| ()).unwrap();
     });
 }
 
