@@ -3,6 +3,7 @@
 //! A stamp per asset makes a second call free. Deliberately absent: model hubs, which are `hob pull`'s work.
 
 mod fetch;
+mod ollama;
 mod stories;
 mod texts;
 
@@ -80,6 +81,13 @@ const ASSETS: &[Asset] = &[
         source: "PyPI vllm 0.33.0, chat templates",
         default: true,
         build: vllm_templates,
+        pins: &[],
+    },
+    Asset {
+        name: "go-templates",
+        source: "npm @huggingface/ollama-utils 0.0.18, templates",
+        default: true,
+        build: ollama::build,
         pins: &[],
     },
     Asset {

@@ -11,8 +11,8 @@ use hob_engine::{
 use hob_machine::Machine;
 use hob_model::{KvType, Model};
 use hob_text::{
-    ChatAnswer, ChatEvent, ChatParser, ChatTemplate, EncodeOptions, Message, RenderOptions, Token,
-    Tokenizer,
+    ChatAnswer, ChatEvent, ChatParser, ChatTemplate, EncodeOptions, GoTemplate, Message,
+    RenderOptions, Template, Token, Tokenizer,
 };
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ pub struct Loaded {
     /// How long loading took.
     pub load_time: Duration,
     tokenizer: Arc<Tokenizer>,
-    template: Option<ChatTemplate>,
+    template: Option<Template>,
     engine: Engine,
 }
 
@@ -90,10 +90,18 @@ impl Loaded {
     /// Loads a file, for one sequence at a time.
     pub fn load(file: ModelFile, flags: &LoadFlags) -> Result<Loaded> {
         let start = Instant::now();
+        if !file.overlay.adapters.is_empty() {
+            let name = &file.local.name;
+            bail!(
+                "{name} has a LoRA adapter, and adapters cannot be run yet; take the model without it"
+            );
+        }
         file.gguf.advise_willneed();
         let model = file.describe()?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(file.meta())?);
-        let template = ChatTemplate::from_gguf(file.meta(), &tokenizer)?;
+        let template = template(&file, &tokenizer)?;
+        let set = file.overlay.parameters.get("num_ctx").and_then(Value::as_u64);
+        let set = set.filter(|n| (2..=u64::from(model.context)).contains(n));
         let machine = Machine::detect()?;
         let conditions = Conditions {
             model: &model,
@@ -101,7 +109,7 @@ impl Loaded {
             available: machine.memory.available_bytes,
             kv: flags.kv.into(),
             sequences: 1,
-            asked: flags.context,
+            asked: flags.context.or(set.map(|n| n as usize)),
         };
         let context = conditions.choose()?;
         let threads = flags.threads.unwrap_or_else(|| default_threads(&machine));
@@ -113,6 +121,12 @@ impl Loaded {
         let engine = Engine::start(runner, tokenizer.clone(), config)?;
         let load_time = start.elapsed();
         Ok(Loaded { file, model, context, load_time, tokenizer, template, engine })
+    }
+
+    /// The messages that every conversation with it begins with.
+    pub fn first_messages(&self) -> Vec<Message> {
+        let said = self.file.overlay.messages.iter();
+        said.map(|(role, text)| Message::new(role.as_str(), text.as_str())).collect()
     }
 
     /// Whether the model was made for conversations.
@@ -243,6 +257,15 @@ impl Loaded {
             other => other.into(),
         }
     }
+}
+
+/// The template that counts: of the file, or of the layer beside it.
+fn template(file: &ModelFile, tokenizer: &Tokenizer) -> Result<Option<Template>> {
+    let jinja = ChatTemplate::from_gguf(file.meta(), tokenizer)?;
+    let go = file.overlay.template.as_deref().map(GoTemplate::new).transpose();
+    let go = go.with_context(|| format!("the template of {}", file.local.name))?;
+    let always = std::env::var("OLLAMA_GO_TEMPLATE").is_ok_and(|v| !v.is_empty() && v != "0");
+    Ok(Template::choose(jinja, go, file.overlay.own_template || always))
 }
 
 /// What an answer follows, and how it is read.

@@ -43,7 +43,8 @@ struct Chat {
 /// Talks until the user leaves.
 pub fn run(hub: Hub, loaded: Loaded, settings: Settings) -> Result<()> {
     let mut editor = Editor::open(hub.root())?;
-    let mut chat = Chat { hub, loaded, settings, messages: Vec::new() };
+    let messages = loaded.first_messages();
+    let mut chat = Chat { hub, loaded, settings, messages };
     loop {
         let done = match editor.read()? {
             Typed::Left => return Ok(()),
@@ -111,7 +112,7 @@ impl Chat {
         match command {
             Command::Help(topic) => out::print(topic),
             Command::Clear => {
-                self.messages.clear();
+                self.messages = self.loaded.first_messages();
                 out::print("Cleared the conversation.\n")
             }
             Command::Load(model) => self.load(&model),
@@ -125,10 +126,12 @@ impl Chat {
     /// Changes to another model with a new conversation; the old one stays if that fails.
     fn load(&mut self, model: &str) -> Result<()> {
         let file = ModelFile::open_or_pull(&self.hub, model)?;
-        let sampling = Sampling::of_file(file.meta())?;
+        let sampling = Sampling::of_model(&file)?;
+        let system = file.overlay.system.clone();
         self.loaded = Loaded::load(file, &self.settings.load)?;
         self.settings.sampling = sampling;
-        self.messages.clear();
+        self.settings.system = system;
+        self.messages = self.loaded.first_messages();
         out::say(&self.loaded.context.line(&self.loaded.model));
         Ok(())
     }
@@ -138,6 +141,7 @@ impl Chat {
         let file = ModelFile {
             local: self.loaded.file.local.clone(),
             gguf: self.loaded.file.gguf.clone(),
+            overlay: self.loaded.file.overlay.clone(),
         };
         self.loaded = Loaded::load(file, &load)?;
         self.settings.load = load;
@@ -182,7 +186,7 @@ impl Chat {
         let text = match section {
             Section::Info => show::overview(file)? + &self.loaded.context.line(&self.loaded.model),
             Section::Licence => or_none(show::licence(file), "licence"),
-            Section::Template => or_none(show::template(file.meta()), "chat template"),
+            Section::Template => or_none(show::template(file), "chat template"),
             Section::System => or_none(self.settings.system.clone(), "system message"),
             Section::Parameters => {
                 let lines = self.settings.sampling.lines();

@@ -31,10 +31,7 @@ pub fn converted(hub: &Hub, reference: &str) -> Result<LocalModel> {
         out::say(&format!("converting {reference} ({}), once", out::file_size(bytes)));
         convert::write(&conversion, path.clone(), false, bytes)?;
     }
-    let meta = fs::metadata(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    let modified = meta.modified().unwrap_or(UNIX_EPOCH);
-    let (name, bytes) = (reference.to_owned(), meta.len());
-    Ok(LocalModel { name, path, digest: None, bytes, modified, facts: None })
+    Ok(LocalModel::file(reference, &path)?)
 }
 
 /// What a folder's converted file is known by: its path, and name, length and time of change of its files.

@@ -1,7 +1,7 @@
 //! `hob list`: what the store holds, in Ollama's columns; as JSON, Ollama's `/api/tags`.
 
 use anyhow::Result;
-use hob_hub::{Hub, LocalModel};
+use hob_hub::{Facts, Hub, LocalModel};
 use serde_json::{Value, json};
 
 use crate::{out, quality};
@@ -47,7 +47,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn row(model: &LocalModel) -> [String; 4] {
-    let id = model.digest.as_deref().and_then(|d| d.get(..12)).unwrap_or("-");
+    let id = model.id.as_deref().or(model.digest.as_deref()).and_then(|d| d.get(..12));
+    let id = id.unwrap_or("-");
     [model.name.clone(), id.to_owned(), out::file_size(model.bytes), out::ago(model.modified)]
 }
 
@@ -59,15 +60,23 @@ fn tag(hub: &Hub, model: &LocalModel) -> Value {
         "model": model.name,
         "modified_at": out::timestamp(model.modified),
         "size": model.bytes,
-        "digest": model.digest,
+        "digest": model.id.as_ref().or(model.digest.as_ref()),
+        "keeper": model.keeper.name(),
         "details": {
             "parent_model": "",
             "format": "gguf",
             "family": family,
             "families": [family],
-            "parameter_size": facts.map(|f| out::count(f.parameters)),
+            "parameter_size": facts.map(size_of),
             "quantization_level": facts.map(|f| &f.recipe),
         },
         "measured": hub.measured(model),
     })
+}
+
+fn size_of(facts: &Facts) -> String {
+    match facts.parameter_size.as_str() {
+        "" => facts.parameters.map(out::count).unwrap_or_default(),
+        told => told.to_owned(),
+    }
 }

@@ -4,13 +4,17 @@
 mod answer;
 mod bench;
 mod chat;
+mod choose;
 mod context;
 mod convert;
+mod cp;
+mod create;
 mod embed;
 mod eval;
 mod fit;
 mod folder;
 mod imatrix;
+mod import;
 mod input;
 mod interrupt;
 mod list;
@@ -19,13 +23,16 @@ mod out;
 mod printer;
 mod progress;
 mod pull;
+mod push;
 mod quality;
 mod quantize;
 mod rm;
 mod run;
 mod sampling;
+mod search;
 mod show;
 mod tokenize;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -53,7 +60,14 @@ enum Verb {
     #[command(alias = "ls")]
     List(list::Args),
     Show(show::Args),
+    Cp(cp::Args),
+    Create(create::Args),
+    Import(import::Args),
     Rm(rm::Args),
+    Push(push::Args),
+    Search(search::Args),
+    Verify(verify::VerifyArgs),
+    Gc(verify::GcArgs),
     Tokenize(tokenize::Args),
     Embed(embed::Args),
     Bench(bench::Args),
@@ -78,7 +92,14 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Pull(args) => pull::run(args),
         Verb::List(args) => list::run(args),
         Verb::Show(args) => show::run(args),
+        Verb::Cp(args) => cp::run(args),
+        Verb::Create(args) => create::run(args),
+        Verb::Import(args) => import::run(args),
         Verb::Rm(args) => rm::run(args),
+        Verb::Push(args) => push::run(args),
+        Verb::Search(args) => search::run(args),
+        Verb::Verify(args) => verify::verify(args),
+        Verb::Gc(args) => verify::gc(args),
         Verb::Tokenize(args) => tokenize::run(args),
         Verb::Embed(args) => embed::run(args),
         Verb::Bench(args) => bench::run(args),

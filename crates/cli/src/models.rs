@@ -1,16 +1,15 @@
 //! From a MODEL argument to an open file: found in the store, pulled when the verb says so, or given by its path.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use hob_gguf::{Gguf, Metadata};
-use hob_hub::{Hub, LocalModel};
+use hob_hub::{Hub, HubError, LocalModel, Overlay};
 use hob_model::Model;
 use hob_quant::GgmlType;
 
-use crate::folder;
 use crate::progress::PullBar;
+use crate::{folder, pull};
 
 /// Names of llama.cpp's file types by the number in `general.file_type` (`enum llama_ftype` of its llama.h).
 const FILE_TYPES: &[(u32, &str)] = &[
@@ -58,6 +57,8 @@ pub struct ModelFile {
     pub local: LocalModel,
     /// The file.
     pub gguf: Arc<Gguf>,
+    /// What its store keeps beside the weights.
+    pub overlay: Overlay,
 }
 
 impl ModelFile {
@@ -67,7 +68,7 @@ impl ModelFile {
     /// Also when the catalogue has it but it was not pulled: only `run` and `pull` fetch.
     pub fn open(hub: &Hub, reference: &str) -> Result<ModelFile> {
         match Self::find(hub, reference)? {
-            Some(local) => ModelFile::read(local),
+            Some(local) => ModelFile::read(hub, local),
             None => bail!(
                 "'{reference}' is not on this machine yet; fetch it with `hob pull {reference}`"
             ),
@@ -76,9 +77,14 @@ impl ModelFile {
 
     /// A model that is here or can be fetched.
     pub fn open_or_pull(hub: &Hub, reference: &str) -> Result<ModelFile> {
-        match Self::find(hub, reference)? {
-            Some(local) => ModelFile::read(local),
-            None => ModelFile::read(pull(hub, reference)?),
+        match Self::find(hub, reference) {
+            Ok(Some(local)) => ModelFile::read(hub, local),
+            Ok(None) => ModelFile::read(hub, pull::pull(hub, reference, &pull::Order::default())?),
+            // A registry may know what the catalogue does not.
+            Err(e) if matches!(e.downcast_ref(), Some(HubError::UnknownModel { .. })) => {
+                ModelFile::read(hub, pull::pull(hub, reference, &pull::Order::default())?)
+            }
+            Err(e) => Err(e),
         }
     }
 
@@ -90,9 +96,14 @@ impl ModelFile {
         }
     }
 
-    fn read(local: LocalModel) -> Result<ModelFile> {
-        let gguf = open_gguf(&local.path)?;
-        Ok(ModelFile { local, gguf: Arc::new(gguf) })
+    fn read(hub: &Hub, local: LocalModel) -> Result<ModelFile> {
+        let mut bar = PullBar::new();
+        let checked = hub.check(&local, &mut |event| bar.show(event));
+        bar.clear();
+        checked?;
+        let gguf = open_gguf(&local)?;
+        let overlay = hub.overlay(&local)?;
+        Ok(ModelFile { local, gguf: Arc::new(gguf), overlay })
     }
 
     /// The description, without which nothing can run.
@@ -105,19 +116,9 @@ impl ModelFile {
         self.gguf.meta()
     }
 
-    /// Quantization in llama.cpp's spelling: what the file says of itself, else the type that holds most of its bytes.
+    /// Quantization in llama.cpp's spelling.
     pub fn recipe(&self) -> &'static str {
-        let said = self.meta().opt_u32("general.file_type").ok().flatten();
-        let known = |id| FILE_TYPES.iter().find(|(i, _)| *i == id).map(|(_, name)| *name);
-        said.and_then(known).unwrap_or_else(|| self.main_type())
-    }
-
-    fn main_type(&self) -> &'static str {
-        let bytes_of = |ty: GgmlType| -> u64 {
-            self.gguf.tensors().iter().filter(|t| t.ty == ty).map(|t| t.bytes()).sum()
-        };
-        let main = GgmlType::ALL.iter().copied().max_by_key(|&ty| bytes_of(ty));
-        main.filter(|&ty| bytes_of(ty) > 0).map_or("unknown", GgmlType::name)
+        recipe(&self.gguf)
     }
 
     /// Bytes of all tensors.
@@ -126,14 +127,26 @@ impl ModelFile {
     }
 }
 
-fn open_gguf(path: &Path) -> Result<Gguf> {
-    Gguf::open(path).with_context(|| format!("cannot open {}", path.display()))
+/// Quantization in llama.cpp's spelling: what the file says of itself, else the type that holds most of its bytes.
+pub fn recipe(gguf: &Gguf) -> &'static str {
+    let said = gguf.meta().opt_u32("general.file_type").ok().flatten();
+    let known = |id| FILE_TYPES.iter().find(|(i, _)| *i == id).map(|(_, name)| *name);
+    said.and_then(known).unwrap_or_else(|| main_type(gguf))
 }
 
-/// Fetches a model with a progress bar.
-pub fn pull(hub: &Hub, reference: &str) -> Result<LocalModel> {
-    let mut bar = PullBar::new();
-    let pulled = hub.pull(reference, &mut |event| bar.show(event));
-    bar.clear();
-    Ok(pulled?)
+fn main_type(gguf: &Gguf) -> &'static str {
+    let bytes_of = |ty: GgmlType| -> u64 {
+        gguf.tensors().iter().filter(|t| t.ty == ty).map(|t| t.bytes()).sum()
+    };
+    let main = GgmlType::ALL.iter().copied().max_by_key(|&ty| bytes_of(ty));
+    main.filter(|&ty| bytes_of(ty) > 0).map_or("unknown", GgmlType::name)
+}
+
+/// A file given by its path may be the first of a split set; a stored one's files are listed.
+fn open_gguf(local: &LocalModel) -> Result<Gguf> {
+    let opened = match local.parts.as_slice() {
+        [path] => Gguf::open(path),
+        parts => Gguf::open_shards(parts),
+    };
+    opened.with_context(|| format!("cannot open {}", local.path.display()))
 }

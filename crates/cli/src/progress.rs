@@ -38,12 +38,19 @@ fn style(template: &str) -> ProgressStyle {
 pub struct PullBar {
     bar: Option<ProgressBar>,
     told_waiting: bool,
+    /// What moving bytes are doing.
+    moving: &'static str,
 }
 
 impl PullBar {
     /// Nothing is shown before the first event.
     pub fn new() -> PullBar {
-        PullBar { bar: None, told_waiting: false }
+        PullBar { bar: None, told_waiting: false, moving: "downloading" }
+    }
+
+    /// For bytes that go the other way.
+    pub fn sending() -> PullBar {
+        PullBar { moving: "uploading", ..PullBar::new() }
     }
 
     /// Shows an event.
@@ -54,8 +61,8 @@ impl PullBar {
                 self.told_waiting = true;
                 self.line("another hob is fetching this model; waiting for it");
             }
-            Progress::Resolving { source } => self.line(&format!("fetching from {source}")),
-            Progress::Bytes { done, total } => self.move_to("downloading", done, total),
+            Progress::Resolving { source } => self.line(&format!("asking {source}")),
+            Progress::Bytes { done, total } => self.move_to(self.moving, done, total),
             Progress::Verifying { done, total } => self.move_to("verifying", done, total),
             Progress::Failed { source, reason } => {
                 self.line(&format!("gave up {source}: {reason}"))

@@ -63,14 +63,15 @@ pub fn run(args: &Args) -> Result<()> {
     let prompt = prompt(args)?;
     let hub = Hub::open()?;
     let file = ModelFile::open_or_pull(&hub, &args.model)?;
-    let sampling = Sampling::of_file(file.meta())?.with(&args.sampling);
+    let sampling = Sampling::of_model(&file)?.with(&args.sampling);
+    let system = args.system.clone().or_else(|| file.overlay.system.clone());
     let loaded = Loaded::load(file, &args.load)?;
     out::say(&loaded.context.line(&loaded.model));
     match prompt {
-        Some(prompt) => answer_once(&loaded, args, &sampling, &prompt),
+        Some(prompt) => answer_once(&loaded, args, &system, &sampling, &prompt),
         None => {
             let settings = chat::Settings {
-                system: args.system.clone(),
+                system,
                 verbose: args.verbose,
                 think: args.think,
                 hide_thinking: args.hidethinking,
@@ -112,12 +113,20 @@ fn conversation_possible(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn answer_once(loaded: &Loaded, args: &Args, sampling: &Sampling, prompt: &str) -> Result<()> {
-    let prompt = if args.raw || (!loaded.has_template() && args.system.is_none()) {
+fn answer_once(
+    loaded: &Loaded,
+    args: &Args,
+    system: &Option<String>,
+    sampling: &Sampling,
+    prompt: &str,
+) -> Result<()> {
+    let prompt = if args.raw || (!loaded.has_template() && system.is_none()) {
         loaded.text_prompt(prompt)
     } else {
-        let system = args.system.iter().map(|text| Message::new("system", text.as_str()));
-        let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
+        let system = system.iter().map(|text| Message::new("system", text.as_str()));
+        let first = loaded.first_messages().into_iter();
+        let messages: Vec<Message> =
+            system.chain(first).chain([Message::new("user", prompt)]).collect();
         loaded.chat_prompt(&messages, args.think)?
     };
     let mut printer = Printer::new(args.hidethinking);

@@ -6,6 +6,8 @@ use clap::builder::RangedU64ValueParser;
 use hob_engine::sample::SampleOptions;
 use hob_gguf::Metadata;
 
+use crate::models::ModelFile;
+
 /// Flags of every verb that generates text.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Sampling (without a flag: what the file says, else the default)")]
@@ -69,6 +71,25 @@ impl Sampling {
             options.repeat_last_n = usize::try_from(n).ok();
         }
         Ok(Sampling { options, max_tokens: None, stop: Vec::new() })
+    }
+
+    /// What its store says over what the file says. What does not concern sampling is passed over.
+    ///
+    /// # Errors
+    /// As `of_file`, and for a value that a parameter cannot have.
+    pub fn of_model(file: &ModelFile) -> Result<Sampling> {
+        let mut sampling = Sampling::of_file(file.meta())?;
+        for (name, value) in &file.overlay.parameters {
+            if !PARAMETERS.contains(&name.as_str()) {
+                continue;
+            }
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            for value in values {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                sampling.set(name, &text)?;
+            }
+        }
+        Ok(sampling)
     }
 
     /// The user's flags over these.

@@ -1,15 +1,18 @@
 //! `hob show`: what a model file is, from its metadata and its description. Files that hob cannot run yet are shown too, as far as
 //! their metadata goes. The JSON is that of Ollama's `/api/show`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use hob_gguf::{Metadata, Value};
 use hob_hub::Hub;
 use hob_model::{CacheLayout, KvType};
+use hob_text::Modelfile;
 use serde_json::{Map, json};
 
 use crate::models::ModelFile;
 use crate::sampling::Sampling;
-use crate::{out, quality};
+use crate::{create, out, quality};
 
 /// Longest array that is shown element by element without `--verbose`; Ollama's number.
 const SHORT_ARRAY: usize = 5;
@@ -34,6 +37,12 @@ pub struct Args {
     /// Print only the chat template
     #[arg(long, group = "section")]
     template: bool,
+    /// Print only the system prompt
+    #[arg(long, group = "section")]
+    system: bool,
+    /// Print the Modelfile that makes this model
+    #[arg(long, group = "section")]
+    modelfile: bool,
     /// Also list all metadata and tensors
     #[arg(short, long, conflicts_with = "section")]
     verbose: bool,
@@ -50,7 +59,13 @@ pub fn run(args: &Args) -> Result<()> {
         return section(&args.model, "licence", licence(&file));
     }
     if args.template {
-        return section(&args.model, "chat template", template(file.meta()));
+        return section(&args.model, "chat template", template(&file));
+    }
+    if args.system {
+        return section(&args.model, "system prompt", file.overlay.system.clone());
+    }
+    if args.modelfile {
+        return out::print(&modelfile(&file).to_string());
     }
     if args.parameters {
         let lines = parameters(&file)?;
@@ -84,7 +99,7 @@ pub fn overview(file: &ModelFile) -> Result<String> {
     let rows: Vec<_> =
         parameters.into_iter().map(|(name, value)| [name.to_owned(), value]).collect();
     text += &block("Parameters", &rows);
-    if let Some(template) = template(file.meta()) {
+    if let Some(template) = template(file) {
         let size = format!("{} characters, see --template", template.chars().count());
         text += &block("Chat template", &[["of the file".to_owned(), size]]);
     }
@@ -148,14 +163,20 @@ fn parameter_count(file: &ModelFile) -> u64 {
     }
 }
 
-/// The file's own chat template.
-pub fn template(meta: &Metadata) -> Option<String> {
-    let text = meta.opt_str("tokenizer.chat_template").ok().flatten()?;
+/// The chat template of the layer beside the file, else the file's own.
+pub fn template(file: &ModelFile) -> Option<String> {
+    if let Some(template) = &file.overlay.template {
+        return Some(template.clone());
+    }
+    let text = file.meta().opt_str("tokenizer.chat_template").ok().flatten()?;
     (!text.trim().is_empty()).then(|| text.to_owned())
 }
 
 /// Name or text of the licence, by the file or by the catalogue.
 pub fn licence(file: &ModelFile) -> Option<String> {
+    if !file.overlay.licences.is_empty() {
+        return Some(file.overlay.licences.join("\n"));
+    }
     let key = |name| file.meta().opt_str(name).ok().flatten().map(str::to_owned);
     key("general.license.name")
         .or_else(|| key("general.license"))
@@ -163,8 +184,32 @@ pub fn licence(file: &ModelFile) -> Option<String> {
 }
 
 fn parameters(file: &ModelFile) -> Result<String> {
-    let lines = Sampling::of_file(file.meta())?.lines();
+    let lines = Sampling::of_model(file)?.lines();
     Ok(lines.iter().map(|(name, value)| format!("{name:30} {value}\n")).collect())
+}
+
+/// What makes this model, as `hob create` reads it.
+fn modelfile(file: &ModelFile) -> Modelfile {
+    let overlay = &file.overlay;
+    let path = |path: &PathBuf| path.display().to_string();
+    let mut parameters = Vec::new();
+    for (name, value) in &overlay.parameters {
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        parameters.extend(values.iter().map(|v| (name.clone(), create::parameter(v))));
+    }
+    Modelfile {
+        from: file.local.parts.iter().chain(&overlay.projector).map(path).collect(),
+        parameters,
+        template: overlay.template.clone(),
+        system: overlay.system.clone(),
+        adapter: overlay.adapters.first().map(path),
+        draft: overlay.draft.as_ref().map(path),
+        licenses: overlay.licences.clone(),
+        messages: overlay.messages.clone(),
+        renderer: overlay.renderer.clone(),
+        parser: overlay.parser.clone(),
+        ..Modelfile::default()
+    }
 }
 
 fn details(file: &ModelFile) -> String {
@@ -196,7 +241,7 @@ fn short(value: Value<'_>) -> String {
 }
 
 fn json_of(file: &ModelFile, verbose: bool) -> Result<serde_json::Value> {
-    let template = template(file.meta());
+    let template = template(file);
     let mut capabilities = vec!["completion"];
     if template.as_deref().is_some_and(|t| t.contains("tools")) {
         capabilities.push("tools");
@@ -206,6 +251,8 @@ fn json_of(file: &ModelFile, verbose: bool) -> Result<serde_json::Value> {
         "license": licence(file),
         "parameters": parameters(file)?,
         "template": template,
+        "system": file.overlay.system,
+        "modelfile": modelfile(file).to_string(),
         "details": {
             "parent_model": "",
             "format": "gguf",

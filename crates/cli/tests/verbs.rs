@@ -60,7 +60,7 @@ fn what_is_no_model_is_named() {
         hob("no-such.gguf").fails(1, &["no such file: no-such.gguf"]);
         hob(text(&other)).fails(1, &["other.gguf", "not a GGUF file", "50, 4b"]);
         hob(text(&empty)).fails(1, &["empty.gguf"]);
-        hob("smolm2").fails(1, &["no model is called 'smolm2'", "did you mean smollm2:135m?"]);
+        hob("smolm2").fails(1, &["no model is called 'smolm2'", "did you mean smollm2:135m"]);
         hob("hf.co/org/repo").fails(1, &["hf.co/org/repo"]);
         hob("a b").fails(1, &["'a b' is not a model name"]);
     }

@@ -103,14 +103,15 @@ pub enum Kind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Repositories {
-    /// On Hugging Face.
+    /// Under the same name on Hugging Face and on ModelScope.
     #[serde(default)]
-    pub hugging_face: Vec<String>,
-    /// On ModelScope.
+    both: Vec<String>,
     #[serde(default)]
-    pub model_scope: Vec<String>,
+    hugging_face: Vec<String>,
+    #[serde(default)]
+    model_scope: Vec<String>,
     /// Why one of the hubs has none.
-    pub one_hub: Option<String>,
+    one_hub: Option<String>,
 }
 
 /// A model's published hyperparameters: data that this crate carries and does not read.
@@ -162,6 +163,11 @@ impl Entry {
         format!("{}:{}", self.name, self.tag)
     }
 
+    /// The shape, where the config is known.
+    pub fn published(&self) -> Option<&Published> {
+        self.published.as_ref()
+    }
+
     /// Whether a tag, or its absence, means this one among the entries of its name.
     fn answers(&self, tag: Option<&str>) -> bool {
         match tag {
@@ -181,6 +187,23 @@ impl Kind {
             Kind::Vision => "vision",
             Kind::Embedding => "embedding",
         }
+    }
+}
+
+impl Repositories {
+    /// Those on Hugging Face.
+    pub fn hugging_face(&self) -> impl Iterator<Item = &str> {
+        self.both.iter().chain(&self.hugging_face).map(String::as_str)
+    }
+
+    /// Those on ModelScope.
+    pub fn model_scope(&self) -> impl Iterator<Item = &str> {
+        self.both.iter().chain(&self.model_scope).map(String::as_str)
+    }
+
+    /// Why one of the hubs has none, where that is so.
+    pub fn one_hub(&self) -> Option<&str> {
+        self.one_hub.as_deref()
     }
 }
 
@@ -237,7 +260,8 @@ impl Catalogue {
         }
         let mut ends = tag.match_indices('-').map(|(at, _)| at).collect::<Vec<_>>();
         ends.reverse();
-        let split = |at: usize| Some((tag.get(..at)?, given.get(at + 1..).filter(|r| !r.is_empty())?));
+        let split =
+            |at: usize| Some((tag.get(..at)?, given.get(at + 1..).filter(|r| !r.is_empty())?));
         let mut splits = ends.into_iter().filter_map(split);
         splits.find_map(|(tag, recipe)| {
             named().find(|e| e.answers(Some(tag))).map(|entry| (entry, Some(recipe)))
@@ -249,12 +273,7 @@ impl Catalogue {
         search::search(&self.0, words)
     }
 
-    /// Every `name:tag`.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        self.entries().map(Entry::full_name)
-    }
-
-    /// Those of them that have a file.
+    /// `name:tag` of those that have a file.
     pub fn fetchable(&self) -> impl Iterator<Item = String> {
         self.entries().filter(|e| !e.files.is_empty()).map(Entry::full_name)
     }

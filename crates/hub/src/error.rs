@@ -52,14 +52,6 @@ pub enum HubError {
         /// As given.
         path: PathBuf,
     },
-    /// A reference of a kind that hob cannot fetch yet.
-    #[error(
-        "'{reference}' refers to a hub or address; fetching those is not supported yet: download the GGUF file and give its path"
-    )]
-    Unsupported {
-        /// As given.
-        reference: String,
-    },
     /// Not enough room on the disk.
     #[error("not enough disk space in {}: {} needed, {} free; free some, or set HOB_HOME to a folder on another disk",
         path.display(), size(*needed), size(*free))]
@@ -80,7 +72,9 @@ pub enum HubError {
         reason: String,
     },
     /// A model that another program keeps, in a way that hob cannot use.
-    #[error("{keeper} has '{name}', but hob cannot use it: {reason}")]
+    #[error(
+        "{keeper} has '{name}', but hob cannot use it: {reason}; pulling it may fetch one that hob can use"
+    )]
     Unusable {
         /// The model's full name.
         name: String,
@@ -130,6 +124,30 @@ pub enum HubError {
     NoSource {
         /// The model's full name.
         name: String,
+    },
+    /// None of the recipes that there are will do.
+    #[error("no recipe of '{name}' was chosen: {reason}")]
+    NoChoice {
+        /// The model's full name.
+        name: String,
+        /// Why, in the chooser's words.
+        reason: String,
+    },
+    /// The files of a model that did not come from Hugging Face have no place in its cache.
+    #[error(
+        "'{name}' is not a repository of Hugging Face; name it as hf.co/organisation/repository:RECIPE to have it in that cache too"
+    )]
+    NoCheckout {
+        /// The model's full name.
+        name: String,
+    },
+    /// A registry did not take a model.
+    #[error("could not push '{name}': {error}")]
+    Push {
+        /// The model's full name.
+        name: String,
+        /// Why.
+        error: SourceError,
     },
     /// The catalogue built into the program is malformed: a fault of the build.
     #[error("the built-in catalogue is malformed: {0}")]
@@ -264,6 +282,9 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+    /// The file on the server was replaced while it was being fetched, and then again.
+    #[error("the file there keeps changing while it is being fetched")]
+    Changed,
     /// Neither Python nor its package installer is there.
     #[error("needs Python with pip, which was not found (tried {0})")]
     NoPip(String),
@@ -279,6 +300,8 @@ pub enum SourceError {
 #[derive(Debug)]
 pub(crate) enum FetchError {
     Source(SourceError),
+    /// Several sources were asked and given up, and that has been told.
+    Origins(Vec<Tried>),
     Local(HubError),
 }
 

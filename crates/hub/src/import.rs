@@ -37,7 +37,49 @@ pub(crate) fn import(
     let found = find(path)?;
     let weights: Vec<PathBuf> = of_weights(&found).map(|file| file.path.clone()).collect();
     let config = config(&found, describe(&weights).unwrap_or_default());
-    let digests = read(&found, progress)?;
+    let (locks, layers) = take(store, &found, linking, progress)?;
+    let layer = config.layer();
+    let config_lock = store.lock(&[layer.digest], || ())?;
+    store.add_as(&config_lock, &layer, &config.to_bytes())?;
+    let manifest = Manifest::new(layer, layers);
+    store.commit(&locks.with(config_lock), name, &manifest.to_bytes())
+}
+
+/// The files of the model at a path, and one more for each further path, as blobs of the store, locked until a manifest names them.
+/// Whatever may be wrong with the files is found before any of them is taken.
+///
+/// # Errors
+/// As `import`.
+pub(crate) fn take_all(
+    store: &Store,
+    base: Option<&Path>,
+    more: &[(Kind, PathBuf)],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Locks, Vec<Layer>), HubError> {
+    let mut found = match base {
+        Some(path) => find(path)?,
+        None => Found { recipe: String::new(), files: Vec::new() },
+    };
+    for (kind, path) in more {
+        let meta = fs::metadata(path).map_err(io_error("read", path))?;
+        if !meta.is_file() {
+            let reason = "it is no file".to_owned();
+            return Err(HubError::NotImportable { path: path.clone(), reason });
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let digest = digest_by_name(path);
+        found.files.push((*kind, LocalFile::new(name.to_owned(), path.clone(), &meta, digest)));
+    }
+    take(store, &found, Some(Linking::Hard), progress)
+}
+
+fn take(
+    store: &Store,
+    found: &Found,
+    linking: Option<Linking>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Locks, Vec<Layer>), HubError> {
+    let digests = read(found, progress)?;
     let layers: Vec<Layer> = found.files.iter().zip(&digests).map(layer).collect();
     let locks = store.lock(&digests, || progress(Progress::Waiting))?;
     let missing = || found.files.iter().zip(&layers).filter(|(_, layer)| !store.has(layer));
@@ -51,11 +93,7 @@ pub(crate) fn import(
             None => copy(store, &locks, file, layer)?,
         }
     }
-    let layer = config.layer();
-    let config_lock = store.lock(&[layer.digest], || ())?;
-    store.add_as(&config_lock, &layer, &config.to_bytes())?;
-    let manifest = Manifest::new(layer, layers);
-    store.commit(&locks.with(config_lock), name, &manifest.to_bytes())
+    Ok((locks, layers))
 }
 
 fn layer(((kind, file), digest): (&(Kind, LocalFile), &Digest)) -> Layer {

@@ -3,41 +3,46 @@
 //! event loop give it a thread.
 
 mod catalogue;
+mod create;
 mod digest;
 mod error;
 mod fs;
-mod http;
-#[allow(dead_code, reason = "its callers are being written")]
 mod import;
 mod local;
 mod manifest;
 mod measured;
 mod name;
-#[allow(dead_code, reason = "its callers are being written")]
 mod net;
 mod pull;
 mod python;
 mod reference;
-#[allow(dead_code, unused_imports, reason = "its callers are being written")]
+mod settings;
 mod shared;
-#[allow(dead_code, unused_imports, reason = "its callers are being written")]
 mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use catalogue::{Catalogue, Entry};
 use name::{DEFAULT_TAG, ModelName};
-use pull::Settings;
+use pull::plan::Planner;
 use reference::{Reference, Wanted};
+use settings::Settings;
+use shared::Shared;
+use source::{Key, Registry};
 use store::{Store, Stored};
 
 pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
+pub use create::Creation;
 pub use error::{HubError, SourceError, Tried};
 pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
-pub use store::{Damaged, Finding, Garbage};
+pub use pull::{Choice, Wishes};
+pub use source::Found;
+pub use store::{Damaged, Finding, Garbage, Linking};
 
 /// SHA-256 of some bytes, in 64 hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
@@ -83,8 +88,20 @@ pub enum Progress {
 #[derive(Clone, Debug)]
 pub struct Hub {
     store: Store,
+    shared: Shared,
     catalogue: Catalogue,
     settings: Settings,
+}
+
+/// The name that a file behind an address is stored under: the host's first label as namespace, the file's name as model.
+fn name_of_url(url: &str) -> Result<ModelName, HubError> {
+    let bad = || HubError::BadName { reference: url.to_owned(), reason: "it has no name".into() };
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let file = path.rsplit('/').next().ok_or_else(bad)?;
+    let stem = file.get(..file.len().saturating_sub(".gguf".len())).ok_or_else(bad)?;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let model: String = stem.chars().map(plain).take(96).collect();
+    ModelName::parse(&format!("url/{model}"))
 }
 
 impl Hub {
@@ -104,7 +121,13 @@ impl Hub {
     pub fn at(root: PathBuf) -> Result<Hub, HubError> {
         let store = Store::at(root);
         store.refresh()?;
-        Ok(Hub { store, catalogue: Catalogue::built_in()?, settings: Settings::from_env() })
+        let var = |name: &str| env::var(name).ok();
+        let shared = match var("HOB_SHARED").as_deref() {
+            Some("0" | "off" | "no") => Shared::default(),
+            _ => Shared::from_env(&var, env::home_dir()).apart_from(store.root()),
+        };
+        let settings = Settings::from_env(store.root());
+        Ok(Hub { store, shared, catalogue: Catalogue::built_in()?, settings })
     }
 
     /// The folder everything is kept in.
@@ -121,6 +144,11 @@ impl Hub {
     /// of them, if there are no words. Not all can be pulled.
     pub fn search(&self, words: &str) -> Vec<&CatalogueModel> {
         self.catalogue.search(words)
+    }
+
+    /// Searches the hubs for repositories with GGUF files, both at the same time; with what went wrong at one of them.
+    pub fn search_hubs(&self, words: &str, limit: usize) -> (Vec<Found>, Vec<Tried>) {
+        source::search(&self.settings.net, &self.settings.hubs, words, limit)
     }
 
     /// What the catalogue says of the model that a reference means; `None` for an existing file given by its path.
@@ -141,47 +169,57 @@ impl Hub {
         Ok(entry.and_then(|e| Some((e.full_name(), e.published.as_ref()?))))
     }
 
-    /// The local file that a reference means: an existing GGUF given by its path, or a stored model. `None` when the model is known
-    /// but has to be pulled first.
+    /// The local file that a reference means: an existing GGUF given by its path, a stored model, or one that another program keeps. `None`
+    /// when it has to be pulled first.
     ///
     /// # Errors
-    /// `NoSuchFile`, `BadName`, `UnknownModel`: the reference means nothing here. `NoSource`: it cannot be pulled
-    /// either. `Damaged`: pull again.
+    /// `NoSuchFile`, `BadName`: the reference means nothing. `UnknownModel`: only a registry could know it. `Damaged`: pull again.
     pub fn find(&self, reference: &str) -> Result<Option<LocalModel>, HubError> {
-        let wanted = match reference::parse(reference)? {
+        let name = match reference::parse(reference)? {
             Reference::File(path) => return LocalModel::file(reference, &path).map(Some),
-            Reference::Url(_) => return Ok(None),
-            Reference::Model(wanted) => wanted,
+            Reference::Url(url) => name_of_url(&url)?,
+            Reference::Model(wanted) => wanted.name,
         };
-        if let Some(stored) = self.store.get(&self.full(&wanted.name)?)? {
+        if let Some(stored) = self.store.get(&self.full(&name)?)? {
             return Ok(Some(self.local(&stored)));
         }
-        match self.entry(&wanted.name)? {
-            entry if entry.files.is_empty() => Err(HubError::NoSource { name: entry.full_name() }),
-            _ => Ok(None),
+        if let Some(model) = self.shared.find(&name)? {
+            return Ok(Some(model));
         }
+        if name.is_bare() {
+            self.entry(&name)?;
+        }
+        Ok(None)
     }
 
-    /// Fetches a model unless it is already here, trying its sources in the catalogue's order, and stores it. What an interrupted pull
-    /// left is used. Two processes that pull the same model share one download. For an existing file given by its path there is nothing to do.
+    /// Fetches a model unless it is already here, and stores it. What an interrupted pull left is used. Two processes that pull the
+    /// same model share one download. For an existing file given by its path there is nothing to do.
     ///
     /// # Errors
-    /// As `find`; `AllSourcesFailed` with the reason of each, `NoSpace`, or `Io` of the store itself.
+    /// `UnknownModel`; `AllSourcesFailed` with the reason of each; `NoChoice` when no recipe will do; `NoSpace`, or `Io` of the store itself.
     pub fn pull(
         &self,
         reference: &str,
+        wishes: &Wishes,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<LocalModel, HubError> {
-        let name = match reference::parse(reference)? {
-            Reference::File(path) => return LocalModel::file(reference, &path),
-            Reference::Url(url) => return Err(HubError::Unsupported { reference: url }),
-            Reference::Model(Wanted { name, .. }) => name,
+        let parsed = reference::parse(reference)?;
+        let name = match &parsed {
+            Reference::File(path) => return LocalModel::file(reference, path),
+            Reference::Url(url) => name_of_url(url)?,
+            Reference::Model(wanted) => wanted.name.clone(),
         };
-        let stored = match self.store.get(&self.full(&name)?) {
-            Ok(Some(stored)) => stored,
+        let name = self.wished(&name, wishes)?;
+        let stored = match self.store.get(&name) {
+            Ok(Some(stored)) if !wishes.update && !wishes.hugging_face_cache => stored,
             // A damaged model is fetched again.
-            Ok(None) | Err(HubError::Damaged { .. }) => {
-                pull::pull(&self.store, self.entry(&name)?, &self.settings, progress)?
+            Ok(_) | Err(HubError::Damaged { .. }) => {
+                let plan = self.plan(&parsed, &name, wishes, progress)?;
+                let stored = pull::carry_out(self, &plan, wishes, progress)?;
+                if wishes.hugging_face_cache {
+                    pull::share(self, &plan, &stored, progress)?;
+                }
+                stored
             }
             Err(e) => return Err(e),
         };
@@ -189,13 +227,126 @@ impl Hub {
         Ok(self.local(&stored))
     }
 
-    /// What is stored. A damaged model is listed as such and hides no other.
+    /// The name that what is wished for is stored under.
+    fn wished(&self, name: &ModelName, wishes: &Wishes) -> Result<ModelName, HubError> {
+        match (&wishes.recipe, self.catalogue.find(name)) {
+            (Some(recipe), Some((entry, _))) => {
+                name.with_tag(&format!("{}-{}", entry.tag, recipe.to_ascii_lowercase()))
+            }
+            (Some(recipe), None) => name.with_tag(recipe),
+            (None, _) => self.full(name),
+        }
+    }
+
+    fn plan(
+        &self,
+        parsed: &Reference,
+        name: &ModelName,
+        wishes: &Wishes,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<pull::Plan, HubError> {
+        let mut planner = Planner { settings: &self.settings, wishes, progress };
+        let wanted = match parsed {
+            Reference::Model(wanted) => wanted,
+            Reference::Url(url) => return planner.url(name, url),
+            Reference::File(path) => return Err(HubError::NoSuchFile { path: path.clone() }),
+        };
+        let given = wishes.recipe.as_deref();
+        if let Some((entry, recipe)) = self.catalogue.find(&wanted.name) {
+            return planner.catalogue(name, entry, given.or(recipe));
+        }
+        if wanted.name.is_on_hub() {
+            let tag = wanted.name.given_tag().filter(|tag| *tag != DEFAULT_TAG);
+            return planner.repository(wanted, given.or(tag));
+        }
+        let key = self.key()?;
+        let named = Wanted { name: name.clone(), ..wanted.clone() };
+        planner.registry(&named, key.as_ref()).map_err(|e| self.perhaps_unknown(&wanted.name, e))
+    }
+
+    /// A registry's 404 for a name that the user may have mistyped.
+    fn perhaps_unknown(&self, name: &ModelName, error: HubError) -> HubError {
+        match &error {
+            HubError::AllSourcesFailed { tried, .. } if name.is_bare() => match tried.as_slice() {
+                [Tried { error: SourceError::NotFound { .. }, .. }] => {
+                    self.entry(name).err().unwrap_or(error)
+                }
+                _ => error,
+            },
+            _ => error,
+        }
+    }
+
+    /// The key that registries know the user by, if there is one.
+    fn key(&self) -> Result<Option<Key>, HubError> {
+        for path in &self.settings.keys {
+            let key = Key::read(path).map_err(|error| {
+                let io = std::io::Error::other(error.to_string());
+                error::io_error("read", path)(io)
+            })?;
+            if key.is_some() {
+                return Ok(key);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a stored model to the registry that its name says.
+    ///
+    /// # Errors
+    /// `NotStored`, `Damaged`; `Push` with the registry's reason. What was sent by then stays there, and the next push goes on.
+    pub fn push(
+        &self,
+        reference: &str,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), HubError> {
+        let wanted = reference::wanted_or_address(reference)?;
+        let stored = self.named(&wanted.name.to_string())?;
+        let failed = |error| HubError::Push { name: stored.name.to_string(), error };
+        let key = match self.key()? {
+            Some(key) => key,
+            None => Key::generate(&self.root().join("id_ed25519")).map_err(failed)?,
+        };
+        let wishes = Wishes::plain();
+        let planner = Planner { settings: &self.settings, wishes: &wishes, progress: &mut |_| () };
+        let named = Wanted { name: stored.name.clone(), ..wanted };
+        let (place, plain) = planner.place(&named);
+        let registry = Registry::new(&self.settings.net, &place, plain, Some(&key));
+        progress(Progress::Resolving { source: registry.words() });
+        let manifest = self.store.manifest_bytes(&stored.name)?;
+        let all: u64 = stored.manifest.blobs().map(|layer| layer.size).sum();
+        let mut before = Vec::new();
+        let mut told = |event| {
+            if let source::Pushed::Blob { digest, done, total } = event {
+                if before.last().is_none_or(|(last, _)| *last != digest) {
+                    before.push((digest, total));
+                }
+                let earlier: u64 = before[..before.len() - 1].iter().map(|(_, total)| total).sum();
+                progress(Progress::Bytes { done: (earlier + done).min(all), total: all });
+            }
+        };
+        let blob = |digest: &digest::Digest| self.store.blob(digest);
+        source::push(&registry, place.tag(), &manifest, &blob, &mut told).map_err(failed)?;
+        progress(Progress::Done);
+        Ok(())
+    }
+
+    /// What is stored, and what other programs keep under names that are not. A damaged model is listed as such and hides no other.
     ///
     /// # Errors
     /// `Io` when the store's folders cannot be read; a store that does not exist yet is empty.
     pub fn list(&self) -> Result<Listing, HubError> {
-        let (models, damaged) = self.store.list()?;
-        Ok(Listing { models: models.iter().map(|m| self.local(m)).collect(), damaged })
+        let (stored, mut damaged) = self.store.list()?;
+        let mut models: Vec<LocalModel> = stored.iter().map(|m| self.local(m)).collect();
+        let (theirs, notes) = self.shared.list();
+        let ours = models.len();
+        for model in theirs {
+            if models[..ours].iter().all(|m| !m.name.eq_ignore_ascii_case(&model.name)) {
+                models.push(model);
+            }
+        }
+        damaged.extend(notes);
+        Ok(Listing { models, damaged })
     }
 
     /// What a model carries beside its weights; nothing for files without a manifest.
@@ -203,8 +354,10 @@ impl Hub {
     /// # Errors
     /// `Damaged` when a layer is.
     pub fn overlay(&self, model: &LocalModel) -> Result<Overlay, HubError> {
-        let Some(stored) = self.stored(model)? else { return Ok(Overlay::default()) };
-        Overlay::read(&self.store, &stored)
+        match self.stored(model)? {
+            Some(stored) => Overlay::read(&self.store, &stored),
+            None => self.shared.overlay(model),
+        }
     }
 
     /// Verifies those files of a model that somebody wrote to since they were stored. Costs nothing when there are none.
@@ -255,6 +408,46 @@ impl Hub {
         let to = reference::wanted(to)?.name;
         let copied = self.store.copy(&stored.name, &to)?;
         copied.map(|stored| self.local(&stored)).ok_or_else(|| self.not_stored(from))
+    }
+
+    /// Stores the model at a path, or one that another program keeps: without a copy where `linking` says so. Returns it under its new name.
+    ///
+    /// # Errors
+    /// `NotImportable` when there is not exactly one whole model; `NoSpace`, `Io`, `BadName`.
+    pub fn import(
+        &self,
+        path: &Path,
+        name: &str,
+        linking: Option<Linking>,
+        describe: &dyn Fn(&[PathBuf]) -> Option<Facts>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<LocalModel, HubError> {
+        let name = reference::wanted(name)?.name;
+        let name = name.with_tag(name.tag())?;
+        let stored = import::import(&self.store, path, &name, linking, describe, progress)?;
+        progress(Progress::Done);
+        Ok(self.local(&stored))
+    }
+
+    /// Makes a model of another one.
+    ///
+    /// # Errors
+    /// `NotImportable`, `Damaged`, `NoSpace`, `Io`, `BadName`. Nothing of it is there then.
+    pub fn create(
+        &self,
+        name: &str,
+        creation: &Creation,
+        describe: &dyn Fn(&[PathBuf]) -> Option<Facts>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<LocalModel, HubError> {
+        let name = reference::wanted(name)?.name;
+        let name = name.with_tag(name.tag())?;
+        let stored = self.stored(&creation.base)?;
+        let under = self.overlay(&creation.base)?;
+        let made =
+            create::create(&self.store, &name, creation, (stored, under), describe, progress)?;
+        progress(Progress::Done);
+        Ok(self.local(&made))
     }
 
     /// Removes a stored model, and its files unless another model uses them. Returns the bytes freed.
@@ -309,7 +502,10 @@ impl Hub {
                 Some(_) => name.to_string(),
                 None => name.to_string().replace(":latest", ""),
             };
-            let near = reference::near(&given, self.catalogue.names().chain(self.names()));
+            // A name without a size is not answered with sizes.
+            let fits = |entry: &&Entry| name.given_tag().is_some() || entry.default;
+            let known = self.catalogue.entries().filter(fits).map(Entry::full_name);
+            let near = reference::near(&given, known.chain(self.names()));
             HubError::UnknownModel { name: given, near }
         })
     }

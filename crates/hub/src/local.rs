@@ -11,6 +11,9 @@ use crate::error::{HubError, io_error};
 use crate::manifest::{Kind, Layer};
 use crate::store::{Damaged, Store, Stored};
 
+/// The annotation of a manifest whose template the user has set himself.
+pub(crate) const OWN_TEMPLATE: &str = "hob.template.own";
+
 /// Whose folder a model lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeper {
@@ -93,6 +96,8 @@ pub struct Listing {
 pub struct Overlay {
     /// Chat template in Go's template language.
     pub template: Option<String>,
+    /// Whether the user has set that template himself, and it is not its publisher's.
+    pub own_template: bool,
     /// System prompt.
     pub system: Option<String>,
     /// Parameters by Ollama's names.
@@ -178,6 +183,7 @@ impl Overlay {
             draft: files(Kind::Draft).next(),
             renderer: stored.config.renderer.clone(),
             parser: stored.config.parser.clone(),
+            own_template: manifest.annotations.contains_key(OWN_TEMPLATE),
             ..Overlay::default()
         };
         for text in texts(Kind::Params)? {

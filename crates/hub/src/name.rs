@@ -112,6 +112,11 @@ impl ModelName {
         self.host == DEFAULT_HOST && self.namespace == DEFAULT_NAMESPACE
     }
 
+    /// Whether it means a repository of Hugging Face or ModelScope.
+    pub fn is_on_hub(&self) -> bool {
+        self.host == HUGGING_FACE || self.host == MODEL_SCOPE
+    }
+
     /// Its repository on a hub.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.namespace, self.model)

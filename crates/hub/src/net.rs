@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::Read;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use ureq::config::Config;
@@ -125,12 +125,22 @@ pub(crate) struct Ask<'a> {
     credential: Option<&'a Credential>,
     body: &'a [u8],
     hops: usize,
+    /// Where `url` is known to redirect to.
+    known: Option<&'a str>,
 }
 
 impl<'a> Ask<'a> {
     /// A request without a body.
     pub fn new(method: Method, url: &'a str) -> Ask<'a> {
-        Ask { method, url, headers: Vec::new(), credential: None, body: &[], hops: MAX_HOPS }
+        Ask {
+            method,
+            url,
+            headers: Vec::new(),
+            credential: None,
+            body: &[],
+            hops: MAX_HOPS,
+            known: None,
+        }
     }
 
     pub fn get(url: &'a str) -> Ask<'a> {
@@ -153,6 +163,12 @@ impl<'a> Ask<'a> {
         self
     }
 
+    /// Begins where an earlier answer came from, under the rules of a redirect from this request's own address.
+    pub fn known_redirect(mut self, target: &'a str) -> Ask<'a> {
+        self.known = Some(target);
+        self
+    }
+
     /// Hands redirects to the caller instead of following them.
     pub fn without_redirects(mut self) -> Ask<'a> {
         self.hops = 0;
@@ -164,6 +180,8 @@ impl<'a> Ask<'a> {
 pub(crate) struct Answer {
     /// The address that answered, after redirects.
     pub url: String,
+    /// Whether that is another one than was asked.
+    pub redirected: bool,
     status: u16,
     headers: HeaderMap,
     body: Body,
@@ -187,9 +205,9 @@ impl Answer {
         self.header(CONTENT_LENGTH)?.trim().parse().ok()
     }
 
-    /// The server's wish for a pause, in whole seconds; dates are not understood.
+    /// The server's wish for a pause, given as seconds or as a date (RFC 9110); a date that has passed is no pause.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.header(RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
+        pause(self.header(RETRY_AFTER)?.trim(), SystemTime::now())
     }
 
     pub fn into_reader(self) -> impl Read + Send + 'static {
@@ -251,22 +269,37 @@ impl Net {
         let first = parse(ask.url)?;
         let (mut uri, mut place) = first.clone();
         let mut guarded = false;
-        for _ in 0..=ask.hops {
-            let answer = self.step(ask, &uri, &place, guarded)?;
+        if let Some(known) = ask.known {
+            (uri, place, guarded) = self.redirected(&first.1, &uri, &place, known)?;
+        }
+        for hop in 0..=ask.hops {
+            let mut answer = self.step(ask, &uri, &place, guarded)?;
+            answer.redirected = hop > 0 || ask.known.is_some();
             let follow = matches!(ask.method, Method::GET | Method::HEAD) && ask.hops > 0;
             let target = answer.header(LOCATION).filter(|_| follow);
             let Some(target) = target.filter(|_| matches!(answer.status, 301..=303 | 307 | 308))
             else {
                 return Ok(answer);
             };
-            let next = parse(&join(&uri, target))?;
-            if place.scheme == "https" && next.1.scheme != "https" {
-                return Err(NetError::Refused(format!("it redirects from https to {target}")));
-            }
-            guarded = next.1 != first.1 && !self.is_private(&first.1);
-            (uri, place) = next;
+            (uri, place, guarded) = self.redirected(&first.1, &uri, &place, target)?;
         }
         Err(NetError::Refused(format!("it redirects more than {} times", ask.hops)))
+    }
+
+    /// Where a redirect leads, and whether that has to be a public place.
+    fn redirected(
+        &self,
+        first: &Place,
+        uri: &Uri,
+        place: &Place,
+        target: &str,
+    ) -> Result<(Uri, Place, bool), NetError> {
+        let next = parse(&join(uri, target))?;
+        if place.scheme == "https" && next.1.scheme != "https" {
+            return Err(NetError::Refused(format!("it redirects from https to {target}")));
+        }
+        let guarded = next.1 != *first && !self.is_private(first);
+        Ok((next.0, next.1, guarded))
     }
 
     fn step(&self, ask: &Ask, uri: &Uri, place: &Place, guarded: bool) -> Result<Answer, NetError> {
@@ -287,7 +320,7 @@ impl Net {
         };
         let (parts, body) = answer.map_err(net_error)?.into_parts();
         let status = parts.status.as_u16();
-        Ok(Answer { url: uri.to_string(), status, headers: parts.headers, body })
+        Ok(Answer { url: uri.to_string(), redirected: false, status, headers: parts.headers, body })
     }
 
     fn is_private(&self, place: &Place) -> bool {
@@ -323,6 +356,14 @@ fn parse(url: &str) -> Result<(Uri, Place), NetError> {
 /// An address that an answer of `base` points to, absolute. `None` when `base` is no address itself.
 pub(crate) fn absolute(base: &str, target: &str) -> Option<String> {
     Some(join(&base.parse().ok()?, target))
+}
+
+fn pause(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// A redirect's target, absolute. Relative ones are read as RFC 3986 says, but for `..`, which no server sends.
@@ -447,6 +488,16 @@ mod tests {
         ] {
             assert_eq!(join(&base, target), expected);
         }
+    }
+
+    #[test]
+    fn pauses_are_seconds_or_dates() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let now = httpdate::parse_http_date(date).unwrap() - Duration::from_secs(30);
+        assert_eq!(pause("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(pause(date, now), Some(Duration::from_secs(30)));
+        assert_eq!(pause(date, now + Duration::from_secs(99)), Some(Duration::ZERO));
+        assert_eq!(pause("soon", now), None);
     }
 
     #[test]

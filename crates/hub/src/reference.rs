@@ -53,6 +53,17 @@ pub(crate) fn parse(reference: &str) -> Result<Reference, HubError> {
     wanted(reference).map(Reference::Model)
 }
 
+/// A name, perhaps with a scheme in front; not a path or a file's address.
+pub(crate) fn wanted_or_address(text: &str) -> Result<Wanted, HubError> {
+    match text.split_once("://") {
+        Some((scheme, rest)) => match address(text, scheme, rest)? {
+            Reference::Model(wanted) => Ok(wanted),
+            _ => wanted(text),
+        },
+        None => wanted(text),
+    }
+}
+
 /// Parses a name with an optional `@revision` before its tag.
 pub(crate) fn wanted(text: &str) -> Result<Wanted, HubError> {
     let bad = |reason: &str| HubError::BadName { reference: text.into(), reason: reason.into() };

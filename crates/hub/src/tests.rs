@@ -6,10 +6,12 @@ mod crashes;
 mod hf_cache;
 mod hubs;
 mod import;
+mod mirror;
 mod package;
+mod peers;
 mod registry;
 mod search;
-mod server;
+pub(crate) mod server;
 #[cfg(unix)]
 mod shared;
 mod stored;
@@ -23,14 +25,17 @@ use serde_json::{Value, json};
 
 use crate::catalogue::Catalogue;
 use crate::digest::Hasher;
-use crate::net::Patience;
-use crate::pull::Settings;
+use crate::net::{Net, Patience};
 use crate::python::Pip;
+use crate::settings::{First, Settings};
+use crate::shared::Shared;
+use crate::source::Hubs;
 use crate::store::Store;
-use crate::{Hub, HubError, LocalModel, Progress};
+use crate::transfer::Options;
+use crate::{Hub, HubError, LocalModel, Progress, Wishes};
 
 /// Bytes without structure, the same each time.
-fn content(len: usize) -> Vec<u8> {
+pub(crate) fn content(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let step = |_| {
         state ^= state << 13;
@@ -41,7 +46,7 @@ fn content(len: usize) -> Vec<u8> {
     (0..len).map(step).collect()
 }
 
-fn sha256(data: &[u8]) -> String {
+pub(crate) fn sha256(data: &[u8]) -> String {
     let mut hasher = Hasher::default();
     hasher.update(data);
     hasher.finish().to_string()
@@ -57,27 +62,42 @@ fn hub(root: &Path, data: &[u8], sources: &[Value], url: &str) -> Hub {
         json!({"recipe": "Q8_0", "bytes": data.len(), "sha256": sha256(data), "sources": sources});
     let entry = json!({"name": "tiny", "tag": "1b", "default": true, "architecture": "llama", "parameters": 7,
         "licence": "MIT", "files": [file]});
+    Hub {
+        store: Store::at(root.to_owned()),
+        shared: Shared::default(),
+        catalogue: Catalogue::parse(&json!([entry]).to_string()).unwrap(),
+        settings: settings(root, url),
+    }
+}
+
+/// Everything is at one address.
+fn settings(root: &Path, url: &str) -> Settings {
     let patience = Patience {
         connect: Duration::from_secs(2),
         stall: Duration::from_millis(400),
         failures: 3,
         backoff: Duration::from_millis(5),
     };
-    Hub {
-        store: Store::at(root.to_owned()),
-        catalogue: Catalogue::parse(&json!([entry]).to_string()).unwrap(),
-        settings: Settings {
+    Settings {
+        net: Net::new(patience),
+        hubs: Hubs {
             hugging_face: url.to_owned(),
+            hugging_face_token: None,
             model_scope: format!("{url}/ms"),
-            patience,
-            pip: Pip { commands: Vec::new(), stall: Duration::from_secs(5) },
+            model_scope_token: None,
         },
+        registry: url.to_owned(),
+        first: First::HuggingFace,
+        options: Options { connections: 4, rate: None, part: 64 << 10 },
+        pip: Pip { commands: Vec::new(), stall: Duration::from_secs(5) },
+        hugging_face_cache: None,
+        keys: vec![root.join("id_ed25519")],
     }
 }
 
 fn pull(hub: &Hub) -> (Result<LocalModel, HubError>, Vec<Progress>) {
     let mut events = Vec::new();
-    let result = hub.pull("tiny", &mut |p| events.push(p));
+    let result = hub.pull("tiny", &Wishes::plain(), &mut |p| events.push(p));
     (result, events)
 }
 

@@ -5,13 +5,18 @@
 mod chat;
 mod detokenizer;
 mod error;
+mod go;
+mod modelfile;
 mod tokenizer;
 
 pub use chat::{
-    ChatAnswer, ChatEvent, ChatFormat, ChatParser, ChatTemplate, Message, RenderOptions, ToolCall,
+    ChatAnswer, ChatEvent, ChatFormat, ChatParser, ChatTemplate, Message, RenderOptions, Template,
+    ToolCall,
 };
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
+pub use go::{Capabilities, GoTemplate};
+pub use modelfile::{Modelfile, ModelfileError, Parameter};
 pub use tokenizer::{EncodeOptions, Tokenizer};
 
 /// A position in a model's vocabulary.

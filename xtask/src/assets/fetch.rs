@@ -148,7 +148,9 @@ impl Cache {
 
     /// A package from npm's registry.
     pub fn npm(&self, name: &str, version: &str) -> Result<impl Read> {
-        let path = self.dl.join(format!("{name}-{version}.tgz"));
+        // As npm names the file of a package with a scope.
+        let file = name.trim_start_matches('@').replace('/', "-");
+        let path = self.dl.join(format!("{file}-{version}.tgz"));
         if !path.exists() {
             let mut npm = Command::new("npm");
             npm.args(["pack", "--silent", &format!("{name}@{version}")]);

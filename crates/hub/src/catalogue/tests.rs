@@ -57,20 +57,22 @@ fn facts_are_complete() {
 
 #[test]
 fn there_are_places_to_look_on_both_hubs() {
-    let sound = |repo: &String| {
+    let sound = |repo: &str| {
         let part = |text: &str| !text.is_empty() && ModelName::parse(text).is_ok();
         repo.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
     };
     for e in built_in().entries() {
-        let (name, r) = (e.full_name(), &e.repositories);
-        for repos in [&r.hugging_face, &r.model_scope] {
-            assert!(repos.iter().all(sound), "{name}: {repos:?}");
+        let (name, places) = (e.full_name(), &e.repositories);
+        let here: Vec<&str> = places.hugging_face().collect();
+        let there: Vec<&str> = places.model_scope().collect();
+        for repos in [&here, &there] {
+            assert!(repos.iter().all(|repo| sound(repo)), "{name}: {repos:?}");
             assert_eq!(repos.iter().collect::<HashSet<_>>().len(), repos.len(), "{name}");
         }
         assert!(sound(&e.weights), "{name}: {}", e.weights);
-        let (here, there) = (!r.hugging_face.is_empty(), !r.model_scope.is_empty());
-        assert!(here || there, "{name}");
-        assert_eq!(r.one_hub.is_some(), !(here && there), "{name}: one hub, and why");
+        assert!(!here.is_empty() || !there.is_empty(), "{name}");
+        let one = here.is_empty() || there.is_empty();
+        assert_eq!(places.one_hub().is_some(), one, "{name}: one hub, and why");
     }
 }
 

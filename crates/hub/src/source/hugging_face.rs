@@ -17,8 +17,8 @@ use crate::net::{Answer, Ask, Credential, Net};
 const MAX_PAGES: usize = 100;
 const LOG_IN: &str = "set HF_TOKEN to an access token of yours (huggingface.co/settings/tokens)";
 
-/// A repository there.
-#[derive(Clone, Debug)]
+/// A repository there. Not `Debug`: it holds a token.
+#[derive(Clone)]
 pub(crate) struct HuggingFace {
     /// The hub's address, without a slash at its end.
     pub endpoint: String,

@@ -1,5 +1,5 @@
-//! The key that says who this machine is to Ollama's registry: Ed25519 in a file of OpenSSH's format (`PROTOCOL.key`). The user's own
-//! from Ollama if there is one, so that hob is known where Ollama is, else hob's. Keys with a passphrase are not supported.
+//! The key that says who this machine is to Ollama's registry: Ed25519 in a file of OpenSSH's format (`PROTOCOL.key`). Where keys lie is
+//! the settings' business. Keys with a passphrase are not supported.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

@@ -2,6 +2,7 @@
 //! knows them, and the address of each. Names and digests from a server are checked here, before anyone makes a path of them.
 //! Bytes of models are not fetched here, and local files are no source.
 
+pub(crate) mod hubs;
 mod hugging_face;
 mod key;
 mod model_scope;
@@ -11,9 +12,8 @@ mod search;
 mod url;
 mod variants;
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -22,18 +22,24 @@ use ureq::http::HeaderMap;
 
 use crate::digest::Digest;
 use crate::error::SourceError;
-use crate::net::{Answer, Ask, Credential, Net, NetError};
+use crate::net::{Answer, Ask, Net, NetError};
 
+pub(crate) use hubs::Hubs;
 pub(crate) use hugging_face::{HuggingFace, is_commit};
 pub(crate) use key::Key;
 pub(crate) use model_scope::ModelScope;
+#[cfg(test)]
+pub(crate) use push::push_in_parts;
 pub(crate) use push::{Pushed, push};
-pub(crate) use registry::{Fetched, Registry};
-pub(crate) use search::{Found, search_hugging_face, search_model_scope};
+pub(crate) use registry::Registry;
+pub use search::Found;
+pub(crate) use search::search;
 pub(crate) use url::Url;
 pub(crate) use variants::{
     Listed, Variant, recipe_named, select, select_of, variants, variants_of,
 };
+
+pub(crate) use crate::transfer::Origin;
 
 /// Longest answer of a hub's interface. A page of search results carries the chat template of every model.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -46,16 +52,6 @@ const MAX_PATH_PART: usize = 255;
 const MAX_TOKEN: u64 = 8 << 10;
 /// No server's wish to wait longer than this is honoured.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-
-/// Where the bytes of one file come from.
-#[derive(Clone, Debug)]
-pub(crate) struct Origin {
-    /// The source in words.
-    pub words: String,
-    pub url: String,
-    /// Sent to its own place only.
-    pub credential: Option<Credential>,
-}
 
 /// A file that a source has.
 #[derive(Clone, Debug)]
@@ -84,44 +80,6 @@ pub(crate) trait Source {
 
     /// Asks what is there.
     fn offer(&self, net: &Net) -> Result<Offer, SourceError>;
-}
-
-/// A token for Hugging Face, from where its Python library has it: `HF_TOKEN`, or the file that `hf auth login` writes.
-pub(crate) fn hugging_face_token() -> Option<String> {
-    token_of_hugging_face(&|name| env::var(name).ok(), env::home_dir())
-}
-
-/// A token for ModelScope, from the variable that its Python library reads.
-pub(crate) fn model_scope_token() -> Option<String> {
-    clean_token(&env::var("MODELSCOPE_API_TOKEN").ok()?)
-}
-
-fn token_of_hugging_face(
-    var: &dyn Fn(&str) -> Option<String>,
-    home: Option<PathBuf>,
-) -> Option<String> {
-    let set = |name: &str| var(name).filter(|v| !v.trim().is_empty());
-    let off = set("HF_HUB_DISABLE_IMPLICIT_TOKEN").map(|v| v.to_ascii_uppercase());
-    if off.is_some_and(|v| matches!(v.as_str(), "1" | "ON" | "YES" | "TRUE")) {
-        return None;
-    }
-    if let Some(token) = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN")) {
-        return clean_token(&token);
-    }
-    let folder = || {
-        if let Some(folder) = set("HF_HOME") {
-            return Some(PathBuf::from(folder));
-        }
-        let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
-        Some(cache.or_else(|| Some(home?.join(".cache")))?.join("huggingface"))
-    };
-    let file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(folder()?.join("token")))?;
-    clean_token(&small_file(&file)?)
-}
-
-fn clean_token(text: &str) -> Option<String> {
-    let token: String = text.trim().chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-    (!token.is_empty()).then_some(token)
 }
 
 /// Whether a path from a server stays below the folder it is put in, on every operating system, and can be shown to people.
@@ -156,7 +114,7 @@ fn encoded_path(path: &str) -> String {
     utf8_percent_encode(path, &PLAIN_PATH).to_string()
 }
 
-/// Sends a request that changes nothing, again if the server is busy. What cannot be reached is tried twice only: blocked networks
+/// Sends a request that may be repeated, and repeats it if the server is busy. What cannot be reached is tried twice only: blocked networks
 /// let each try run into its time limit.
 fn ask(net: &Net, request: &Ask) -> Result<Answer, SourceError> {
     let patience = &net.patience;
@@ -262,31 +220,6 @@ mod tests {
     fn texts_of_servers_are_tamed() {
         assert_eq!(shown("  a\r\n\u{1b}[31mb  "), "a   [31mb");
         assert_eq!(shown(&"x".repeat(1000)).len(), 300);
-    }
-
-    #[test]
-    fn tokens_are_found_where_the_python_library_has_them() {
-        let home = tempfile::tempdir().unwrap();
-        let cache = home.path().join(".cache/huggingface");
-        fs::create_dir_all(&cache).unwrap();
-        fs::write(cache.join("token"), "hf_file\n").unwrap();
-        let other = home.path().join("other");
-        fs::write(&other, " hf_other \r\n").unwrap();
-        let at = |vars: &[(&str, &str)]| {
-            let var =
-                |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-            token_of_hugging_face(&var, Some(home.path().to_owned()))
-        };
-        let other = other.to_str().unwrap();
-        let folder = cache.to_str().unwrap();
-        let token = |text: &str| Some(text.to_owned());
-        assert_eq!(at(&[]), token("hf_file"));
-        assert_eq!(at(&[("HF_TOKEN", " hf_env\n")]), token("hf_env"));
-        assert_eq!(at(&[("HF_TOKEN", " "), ("HUGGING_FACE_HUB_TOKEN", "old")]), token("old"));
-        assert_eq!(at(&[("HF_TOKEN_PATH", other)]), token("hf_other"));
-        assert_eq!(at(&[("HF_HOME", folder)]), token("hf_file"));
-        assert_eq!(at(&[("XDG_CACHE_HOME", "/nowhere")]), None);
-        assert_eq!(at(&[("HF_TOKEN", "x"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "true")]), None);
     }
 
     proptest! {

@@ -15,8 +15,8 @@ use crate::net::{Answer, Ask, Credential, Net};
 const LISTING: usize = 3000;
 const LOG_IN: &str = "set MODELSCOPE_API_TOKEN to an access token (modelscope.cn/my/myaccesstoken)";
 
-/// A repository there.
-#[derive(Clone, Debug)]
+/// A repository there. Not `Debug`: it holds a token.
+#[derive(Clone)]
 pub(crate) struct ModelScope {
     /// The service's address, without a slash at its end.
     pub endpoint: String,
@@ -30,7 +30,7 @@ pub(crate) struct ModelScope {
 /// What every answer is wrapped in.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Envelope<T> {
+struct Envelope<T> {
     code: i64,
     #[serde(default)]
     message: Option<String>,
@@ -106,10 +106,7 @@ impl ModelScope {
 }
 
 /// The content of an answer. Failures come with a status, or as success with another code inside.
-pub(super) fn opened<T: for<'a> Deserialize<'a>>(
-    answer: Answer,
-    what: &str,
-) -> Result<T, SourceError> {
+fn opened<T: for<'a> Deserialize<'a>>(answer: Answer, what: &str) -> Result<T, SourceError> {
     let status = answer.status();
     if status == 200 {
         let envelope: Envelope<T> = answer.json(MAX_ANSWER)?;
@@ -123,7 +120,8 @@ pub(super) fn opened<T: for<'a> Deserialize<'a>>(
     Err(refusal(status, what, shown(&told.unwrap_or_default())))
 }
 
-fn refusal(code: u16, what: &str, message: String) -> SourceError {
+/// What a status or code that is no success means.
+pub(super) fn refusal(code: u16, what: &str, message: String) -> SourceError {
     let help = LOG_IN.to_owned();
     match code {
         404 => SourceError::NotFound {

@@ -11,7 +11,7 @@ use md5::{Digest as _, Md5};
 use ureq::http::Method;
 use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 
-use super::{MAX_WAIT, Registry, encoded};
+use super::{Registry, encoded};
 use crate::digest::Digest;
 use crate::error::SourceError;
 use crate::manifest::{Layer, Manifest};
@@ -40,12 +40,24 @@ pub(crate) fn push(
     blob: &dyn Fn(&Digest) -> PathBuf,
     progress: &mut dyn FnMut(Pushed),
 ) -> Result<(), SourceError> {
+    push_in_parts(registry, tag, manifest, PART, blob, progress)
+}
+
+/// `push` with parts of this many bytes.
+pub(crate) fn push_in_parts(
+    registry: &Registry,
+    tag: &str,
+    manifest: &[u8],
+    part: u64,
+    blob: &dyn Fn(&Digest) -> PathBuf,
+    progress: &mut dyn FnMut(Pushed),
+) -> Result<(), SourceError> {
     let parsed = Manifest::parse(manifest).map_err(SourceError::Refused)?;
     for layer in parsed.blobs() {
         let (digest, total) = (layer.digest, layer.size);
         let path = blob(&digest);
         let mut told = |done| progress(Pushed::Blob { digest, done, total });
-        Upload { registry, layer, part: PART }.run(&path, &mut told)?;
+        Upload { registry, layer, part }.run(&path, &mut told)?;
     }
     progress(Pushed::Manifest);
     registry.put_manifest(tag, manifest)

@@ -12,7 +12,7 @@ use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
 
 use super::{Key, Origin, RemoteFile, ask, encoded, is_safe_path, shown};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Hasher;
 use crate::error::SourceError;
 use crate::manifest::{Layer, MANIFEST_TYPE, MAX_MANIFEST, Manifest};
 use crate::name::ModelName;
@@ -41,9 +41,8 @@ pub(crate) struct Registry<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Fetched {
     pub manifest: Manifest,
-    /// Byte for byte: what is stored and what the digest is of.
+    /// Byte for byte: what is stored and what the model's digest is of.
     pub bytes: Vec<u8>,
-    pub digest: Digest,
 }
 
 impl<'a> Registry<'a> {
@@ -90,15 +89,13 @@ impl<'a> Registry<'a> {
         }
         let told = answer.header("docker-content-digest").map(str::to_owned);
         let bytes = answer.bytes(MAX_MANIFEST)?;
-        let mut hasher = Hasher::default();
-        hasher.update(&bytes);
-        let digest = hasher.finish();
+        let digest = Hasher::of(&bytes);
         if let Some(expected) = told.filter(|t| t.parse() != Ok(digest)) {
             let (expected, found) = (shown(&expected), digest.to_string());
             return Err(SourceError::Content { expected, found });
         }
         let manifest = Manifest::parse(&bytes).map_err(SourceError::Refused)?;
-        Ok(Fetched { manifest, bytes, digest })
+        Ok(Fetched { manifest, bytes })
     }
 
     /// Where a layer's bytes are. Asked anew when its credential has expired.
@@ -286,7 +283,7 @@ impl Challenge {
 
 /// What Ollama's registry wants signed: method, address, and the digest of the body, which is empty.
 fn to_sign(url: &str) -> String {
-    let empty = Hasher::default().finish().to_string();
+    let empty = Hasher::of(b"").to_string();
     format!("GET,{url},{}", STANDARD.encode(empty))
 }
 

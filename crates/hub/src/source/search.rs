@@ -1,37 +1,42 @@
-//! Searching the hubs by words. What comes back is what the hubs say: counts and tags, unchecked; whether a model fits a machine is not
-//! asked here. One page of results, no more.
+//! Searching the hubs by words, all at once. What comes back is what the hubs say: counts and tags, unchecked. Whether a model fits a
+//! machine is not asked here. One page of results, no more.
+
+use std::thread;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use ureq::http::Method;
-use ureq::http::header::CONTENT_TYPE;
+use serde_json::Value;
 
-use super::hugging_face::{HuggingFace, unreachable};
-use super::model_scope::opened;
-use super::{MAX_ANSWER, ask, check_repository, encoded, shown};
-use crate::error::SourceError;
+use super::hugging_face::unreachable;
+use super::model_scope::refusal;
+use super::{Hubs, MAX_ANSWER, ask, check_repository, encoded, shown};
+use crate::error::{SourceError, Tried};
 use crate::name::{HUGGING_FACE, MODEL_SCOPE};
 use crate::net::{Ask, Credential, Net};
 
 /// Most results of one search.
 const MOST: usize = 100;
+/// Most of one page of ModelScope's.
+const MODEL_SCOPE_PAGE: usize = 50;
 /// Most tags that are kept of a repository.
 const MAX_TAGS: usize = 64;
 
 /// A repository that a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub struct Found {
     /// Host of its name: `hf.co`, `modelscope.cn`.
     pub hub: &'static str,
     /// `organisation/name`.
     pub repo: String,
+    /// As the hub counts them.
     pub downloads: u64,
+    /// Users who like it.
     pub likes: u64,
     /// Day of the last change: `2026-11-25`.
     pub updated: Option<String>,
     /// Whether the hub saw files in GGUF.
     pub gguf: bool,
+    /// As the repository states it.
     pub licence: Option<String>,
     /// Number of weights.
     pub parameters: Option<u64>,
@@ -39,6 +44,7 @@ pub(crate) struct Found {
     pub architecture: Option<String>,
     /// Positions it was trained for.
     pub context: Option<u64>,
+    /// As the repository states them.
     pub tags: Vec<String>,
 }
 
@@ -64,30 +70,50 @@ struct Gguf {
     context_length: Option<u64>,
 }
 
-/// Searches Hugging Face for repositories with GGUF files, the most downloaded first.
-pub(crate) fn search_hugging_face(
+/// Asks all hubs at once, so that one which cannot be reached keeps nobody waiting twice. What each found, in its own order, at most
+/// `limit` of each; and which hubs failed.
+pub(crate) fn search(
     net: &Net,
-    endpoint: &str,
-    token: Option<&str>,
+    hubs: &Hubs,
+    words: &str,
+    limit: usize,
+) -> (Vec<Found>, Vec<Tried>) {
+    let limit = limit.clamp(1, MOST);
+    let (first, second) = thread::scope(|scope| {
+        let other = scope.spawn(|| on_model_scope(net, hubs, words, limit));
+        let first = on_hugging_face(net, hubs, words, limit);
+        let panicked = |_| Err(SourceError::Refused("the search broke off".to_owned()));
+        (first, other.join().unwrap_or_else(panicked))
+    });
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for (hub, result) in [("Hugging Face", first), ("ModelScope", second)] {
+        match result {
+            Ok(some) => found.extend(some),
+            Err(error) => failed.push(Tried { source: hub.to_owned(), error }),
+        }
+    }
+    (found, failed)
+}
+
+/// Searches Hugging Face for repositories with GGUF files, the most downloaded first.
+fn on_hugging_face(
+    net: &Net,
+    hubs: &Hubs,
     words: &str,
     limit: usize,
 ) -> Result<Vec<Found>, SourceError> {
-    let limit = limit.clamp(1, MOST);
     let wanted = ["downloads", "likes", "lastModified", "tags", "gguf"];
     let expand: String = wanted.iter().map(|field| format!("&expand={field}")).collect();
     let words = encoded(words);
+    // What the search's answers are read as: those about a repository of this name.
+    let hub = hubs.on_hugging_face("the search", None);
     let url = format!(
-        "{endpoint}/api/models?search={words}&filter=gguf&sort=downloads&direction=-1&limit={limit}{expand}"
+        "{}/api/models?search={words}&filter=gguf&sort=downloads&limit={limit}{expand}",
+        hub.endpoint
     );
-    let credential = token.and_then(|token| Credential::bearer(endpoint, token));
+    let credential = hub.credential();
     let answer = ask(net, &Ask::get(&url).credential(credential.as_ref())).map_err(unreachable)?;
     if answer.status() != 200 {
-        let hub = HuggingFace {
-            endpoint: endpoint.to_owned(),
-            repo: "the search".to_owned(),
-            revision: String::new(),
-            token: None,
-        };
         return Err(hub.refusal(answer.status(), answer.headers()));
     }
     let rows: Vec<Value> = answer.json(MAX_ANSWER)?;
@@ -119,77 +145,94 @@ fn from_hugging_face(row: HuggingFaceRow) -> Option<Found> {
     })
 }
 
+/// An answer of ModelScope's open interface; it names things otherwise than the one that lists files.
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ModelScopeSearch {
-    model: ModelScopeModels,
+struct ModelScopeAnswer {
+    #[serde(default)]
+    success: bool,
+    message: Option<String>,
+    data: Option<ModelScopePage>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ModelScopeModels {
+struct ModelScopePage {
     models: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
 struct ModelScopeRow {
-    /// The organisation.
-    path: String,
-    name: String,
+    id: String,
     downloads: Option<u64>,
-    stars: Option<u64>,
-    /// Seconds since 1970.
-    last_updated_time: Option<u64>,
+    likes: Option<u64>,
+    /// An RFC 3339 time or seconds since 1970.
+    #[serde(default)]
+    last_modified: Value,
     license: Option<String>,
-    /// Read from the files by the service.
-    libraries: Option<Vec<String>>,
-    tags: Option<Vec<Value>>,
-    model_infos: Option<Value>,
+    params: Option<u64>,
+    tags: Option<Vec<String>>,
 }
 
-/// Searches ModelScope by repositories' names. It cannot be asked for GGUF alone: `gguf` tells.
-pub(crate) fn search_model_scope(
+/// Searches ModelScope, the most downloaded first. It cannot be asked for GGUF alone, so the word is added; if nothing has that in its
+/// name too, the words alone have to do, and `gguf` tells.
+fn on_model_scope(
     net: &Net,
-    endpoint: &str,
+    hubs: &Hubs,
     words: &str,
     limit: usize,
 ) -> Result<Vec<Found>, SourceError> {
-    let limit = limit.clamp(1, MOST);
-    let body = json!({"PageSize": limit, "PageNumber": 1, "SortBy": "Default", "Target": "", "Name": words,
-        "SingleCriterion": []});
-    let body = body.to_string();
-    let url = format!("{endpoint}/api/v1/dolphin/models");
-    let request = Ask::new(Method::PUT, &url).header(CONTENT_TYPE, "application/json");
-    let found: ModelScopeSearch = opened(ask(net, &request.body(body.as_bytes()))?, "the search")?;
-    let rows = found.model.models.unwrap_or_default();
+    if !words.to_ascii_lowercase().contains("gguf") {
+        let found = page_of_model_scope(net, hubs, &format!("{words} gguf"), limit)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    page_of_model_scope(net, hubs, words, limit)
+}
+
+fn page_of_model_scope(
+    net: &Net,
+    hubs: &Hubs,
+    words: &str,
+    limit: usize,
+) -> Result<Vec<Found>, SourceError> {
+    let (size, words) = (limit.min(MODEL_SCOPE_PAGE), encoded(words));
+    let url = format!(
+        "{}/openapi/v1/models?search={words}&sort=downloads&page_number=1&page_size={size}",
+        hubs.model_scope
+    );
+    let token = hubs.model_scope_token.as_deref();
+    let credential = token.and_then(|token| Credential::bearer(&hubs.model_scope, token));
+    let answer = ask(net, &Ask::get(&url).credential(credential.as_ref()))?;
+    if answer.status() != 200 {
+        return Err(refusal(answer.status(), "the search", String::new()));
+    }
+    let answer: ModelScopeAnswer = answer.json(MAX_ANSWER)?;
+    let Some(page) = answer.data.filter(|_| answer.success) else {
+        let message = shown(&answer.message.unwrap_or_default());
+        return Err(SourceError::Refused(format!("its search fails: {message}")));
+    };
+    let rows = page.models.unwrap_or_default();
     Ok(rows.into_iter().filter_map(row).filter_map(from_model_scope).take(limit).collect())
 }
 
 fn from_model_scope(row: ModelScopeRow) -> Option<Found> {
-    let repo = format!("{}/{}", row.path, row.name);
-    check_repository(&repo).ok()?;
-    let is_gguf = |text: &str| text.eq_ignore_ascii_case("gguf");
-    let infos = row.model_infos.unwrap_or_default();
-    let about =
-        |key: &str| infos.get("gguf").or_else(|| infos.get("safetensors"))?.get(key).cloned();
-    // Tags are texts, or objects with a name.
-    let tag = |tag: &Value| tag.as_str().or_else(|| tag.get("Name")?.as_str()).map(shown);
-    let tags: Vec<String> =
-        row.tags.unwrap_or_default().iter().filter_map(tag).take(MAX_TAGS).collect();
+    check_repository(&row.id).ok()?;
+    let tags = row.tags.unwrap_or_default();
+    let gguf = row.id.to_ascii_lowercase().contains("gguf")
+        || tags.iter().any(|tag| tag.eq_ignore_ascii_case("gguf"));
+    let time = &row.last_modified;
     Some(Found {
         hub: MODEL_SCOPE,
         downloads: row.downloads.unwrap_or(0),
-        likes: row.stars.unwrap_or(0),
-        updated: row.last_updated_time.map(day_of_seconds),
-        gguf: row.libraries.unwrap_or_default().iter().any(|l| is_gguf(l))
-            || tags.iter().any(|t| is_gguf(t)),
+        likes: row.likes.unwrap_or(0),
+        updated: time.as_str().and_then(day).or_else(|| time.as_u64().map(day_of_seconds)),
+        gguf,
         licence: row.license.as_deref().map(shown).filter(|l| !l.is_empty()),
-        parameters: about("model_size").and_then(|v| v.as_u64()),
-        architecture: about("architecture").and_then(|v| v.as_str().map(shown)),
-        context: about("context_length").and_then(|v| v.as_u64()),
-        tags,
-        repo,
+        parameters: row.params.filter(|n| *n > 0),
+        architecture: None,
+        context: None,
+        tags: tags.iter().take(MAX_TAGS).map(|tag| shown(tag)).collect(),
+        repo: row.id,
     })
 }
 

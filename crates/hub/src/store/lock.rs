@@ -15,7 +15,7 @@ use crate::manifest::{Layer, Manifest};
 const POLL: Duration = Duration::from_millis(100);
 
 /// Holds the locks of some blobs until dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Locks(Vec<(Digest, File)>);
 
 impl Locks {

@@ -28,7 +28,7 @@ pub use collect::Garbage;
 pub(crate) use lock::Locks;
 pub use verify::Finding;
 pub(crate) use verify::hash;
-pub(crate) use write::Linking;
+pub use write::Linking;
 
 /// Longest small layer (template, system prompt, parameters, configuration) that is read.
 const MAX_SMALL: u64 = 8 << 20;
@@ -164,6 +164,12 @@ impl Store {
     /// As `newest`, among what can be read.
     pub fn newest_readable(&self, name: &ModelName) -> Option<ModelName> {
         newest(name, self.readable_manifests(&mut |_| ()))
+    }
+
+    /// A model's manifest, byte for byte.
+    pub fn manifest_bytes(&self, name: &ModelName) -> Result<Vec<u8>, HubError> {
+        let path = self.manifest_path(name);
+        read(&path, MAX_MANIFEST).map_err(io_error("read", &path))
     }
 
     /// The text of a small layer.

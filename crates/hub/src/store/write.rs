@@ -16,7 +16,7 @@ use crate::name::ModelName;
 
 /// How a file that stays where it is becomes a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Linking {
+pub enum Linking {
     /// A second name for the same bytes, which survives the first one's removal; a reference where that cannot be.
     Hard,
     /// A reference to the path.
@@ -132,8 +132,7 @@ impl Store {
     pub fn copy(&self, from: &ModelName, to: &ModelName) -> Result<Option<Stored>, HubError> {
         let Some(stored) = self.get(from)? else { return Ok(None) };
         let locks = self.lock_model(&stored.manifest)?;
-        let path = self.manifest_path(from);
-        let manifest = fs::read(&path).map_err(io_error("read", &path))?;
+        let manifest = self.manifest_bytes(from)?;
         self.commit(&locks, to, &manifest).map(Some)
     }
 

@@ -30,7 +30,8 @@ fn model_scope() -> ModelScope {
 }
 
 fn entry(path: &str, size: u64, oid: &str) -> Value {
-    json!({"type": "file", "oid": "b1", "size": size, "path": path, "lfs": {"oid": oid, "size": size, "pointerSize": 134}})
+    json!({"type": "file", "oid": "b1", "size": size, "path": path,
+        "lfs": {"oid": oid, "size": size, "pointerSize": 134}})
 }
 
 /// A hub with one repository whose listing has these entries, on one page.
@@ -63,7 +64,9 @@ fn files_are_listed_over_pages_and_pinned_to_the_commit() {
                 "<https://elsewhere.example{}?recursive=true&cursor=a%3D%3D>; rel=\"next\"",
                 call.path
             );
-            Said::json(json!([{"type": "directory", "oid": "d", "size": 0, "path": "sub"}, entry("sub/M Q4_K_M.gguf", 7, &"ab".repeat(32))])).header("Link", next)
+            let folder = json!({"type": "directory", "oid": "d", "size": 0, "path": "sub"});
+            let model = entry("sub/M Q4_K_M.gguf", 7, &"ab".repeat(32));
+            Said::json(json!([folder, model])).header("Link", next)
         }
         (_, Some(cursor)) => {
             assert_eq!(cursor, "a==");

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use crate::error::SourceError;
 use crate::manifest::{CONFIG_TYPE, Kind, Layer, MANIFEST_TYPE, Manifest};
 use crate::name::ModelName;
 use crate::net::{Ask, Net};
-use crate::source::{Fetched, Key, Pushed, Registry, push};
+use crate::source::{Key, Pushed, Registry, push, push_in_parts};
 
 const REALM: &str = "http://registry.example/token";
 
@@ -61,11 +62,9 @@ fn a_manifest_is_kept_byte_for_byte() {
         _ => Said::status(404),
     });
     let net = net(&[("registry.example", &wire)]);
-    let Fetched { bytes: got, digest: found, manifest } =
-        registry(&net, None).manifest("v1").unwrap();
-    assert!(got == bytes);
-    assert_eq!(found.to_string(), sha256(&bytes));
-    assert_eq!(manifest.layers[0].digest, digest(b"model"));
+    let fetched = registry(&net, None).manifest("v1").unwrap();
+    assert!(fetched.bytes == bytes);
+    assert_eq!(fetched.manifest.layers[0].digest, digest(b"model"));
 }
 
 #[test]
@@ -438,6 +437,33 @@ fn a_broken_upload_goes_on_where_it_was() {
     let e = push(&registry(&net, None), "v1", &manifest(&[b"model"]).to_bytes(), &at, &mut |_| ())
         .unwrap_err();
     assert!(matches!(e, SourceError::Interrupted { .. }), "{e}");
+}
+
+#[test]
+fn a_blob_goes_in_parts_and_on_from_the_middle_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = content(25_000);
+    let at = put_blobs(&folder, &[&data, b"{}"]);
+    let (shelf, wire) = shelf(vec![(2, Said::dead())]);
+    let net = net(&[("registry.example", &wire)]);
+    let mut done = Vec::new();
+    let mut told = |p| {
+        if let Pushed::Blob { done: n, total: 25_000, .. } = p {
+            done.push(n);
+        }
+    };
+    let bytes = manifest(&[&data]).to_bytes();
+    push_in_parts(&registry(&net, None), "v1", &bytes, 10_000, &at, &mut told).unwrap();
+    assert!(shelf.lock().unwrap().blobs[&sha256(&data)] == data);
+    assert_eq!(done, [0, 10_000, 15_000, 25_000]);
+    // Storage's tag of the parts that arrived: MD5 of their MD5s, and their number.
+    let commit = wire.calls().into_iter().find(|c| c.method == "PUT").unwrap();
+    let sums: Vec<u8> = [&data[..10_000], &data[10_000..15_000], &data[15_000..]]
+        .iter()
+        .flat_map(|p| Md5::digest(p))
+        .collect();
+    let tag: String = Md5::digest(sums).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(commit.parameter("etag"), Some(format!("{tag}-3")));
 }
 
 #[test]

@@ -4,9 +4,32 @@ use serde_json::json;
 
 use super::wire::{Said, Wire, net};
 use crate::error::SourceError;
-use crate::source::{Found, search_hugging_face, search_model_scope};
+use crate::error::Tried;
+use crate::net::Net;
+use crate::source::{Found, Hubs, search};
 
-const HUB: &str = "http://hub.example";
+fn hubs() -> Hubs {
+    Hubs {
+        hugging_face: "http://hf.example".into(),
+        hugging_face_token: Some("hf_secret".into()),
+        model_scope: "http://ms.example".into(),
+        model_scope_token: None,
+    }
+}
+
+/// A hub that finds nothing, whichever it is.
+fn nothing() -> Wire {
+    Wire::start(|call| match call.path.as_str() {
+        "/api/models" => Said::json(json!([])),
+        _ => models(json!([])),
+    })
+}
+
+fn found(net: &Net, words: &str, limit: usize) -> Vec<Found> {
+    let (found, failed) = search(net, &hubs(), words, limit);
+    assert!(failed.is_empty(), "{failed:?}");
+    found
+}
 
 #[test]
 fn hugging_face_is_searched() {
@@ -26,8 +49,7 @@ fn hugging_face_is_searched() {
             {"id": "org/bare"},
         ]))
     });
-    let net = net(&[("hub.example", &wire)]);
-    let found = search_hugging_face(&net, HUB, Some("hf_secret"), "qwen3 & co", 3).unwrap();
+    let found = found(&net(&[("hf.example", &wire), ("ms.example", &nothing())]), "qwen3 & co", 3);
     let first = Found {
         hub: "hf.co",
         repo: "unsloth/Qwen3-14B-GGUF".into(),
@@ -46,60 +68,78 @@ fn hugging_face_is_searched() {
     assert_eq!(wire.calls()[0].header("authorization"), "Bearer hf_secret");
 }
 
+fn models(models: serde_json::Value) -> Said {
+    Said::json(json!({"success": true, "code": "", "data": {"models": models, "total_count": 3}}))
+}
+
 #[test]
 fn model_scope_is_searched() {
     let wire = Wire::start(|call| {
-        assert_eq!(call.line(), "PUT /api/v1/dolphin/models");
-        assert_eq!(call.header("content-type"), "application/json");
-        let body: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
-        assert_eq!(
-            (&body["Name"], &body["PageSize"], &body["PageNumber"]),
-            (&json!("千问"), &json!(5), &json!(1))
-        );
-        Said::json(
-            json!({"Code": 200, "Success": true, "Message": "", "Data": {"Model": {"TotalCount": 3, "Models": [
-                {"Path": "Qwen", "Name": "Qwen3-8B-GGUF", "Downloads": 9, "Stars": 2, "LastUpdatedTime": 1_764_094_483,
-                    "License": "apache-2.0", "Libraries": ["gguf"], "Tags": ["llm", {"Name": "chat"}],
-                    "ModelInfos": {"gguf": {"architecture": "qwen3", "model_size": 8_190_735_360_u64}}},
-                {"Path": "..", "Name": "x"},
-                {"Path": "Qwen", "Name": "Qwen3-8B", "Libraries": null, "Tags": null, "ModelInfos": {}},
-            ]}}}),
-        )
+        assert_eq!(call.line(), "GET /openapi/v1/models");
+        assert_eq!(call.parameter("search").as_deref(), Some("千问 gguf"));
+        assert_eq!(call.parameter("sort").as_deref(), Some("downloads"));
+        assert_eq!(call.parameter("page_size").as_deref(), Some("5"));
+        models(json!([
+            {"id": "Qwen/Qwen3-8B-GGUF", "display_name": "x", "downloads": 9, "likes": 2, "last_modified": "2025-11-25T18:14:43Z",
+                "license": "apache-2.0", "params": 8_190_735_360_u64, "tags": ["llm", "chat"]},
+            {"id": "../x"},
+            {"id": "Qwen/Qwen3-8B", "downloads": null, "tags": null, "last_modified": 1_764_094_483},
+        ]))
     });
-    let net = net(&[("hub.example", &wire)]);
-    let found = search_model_scope(&net, HUB, "千问", 5).unwrap();
-    assert_eq!(found.len(), 2);
+    let found = found(&net(&[("hf.example", &nothing()), ("ms.example", &wire)]), "千问", 5);
+    assert_eq!(wire.calls()[0].header("authorization"), "", "a token of another hub");
+    assert_eq!((wire.calls().len(), found.len()), (1, 2));
     let first = &found[0];
     assert_eq!(
         (first.hub, first.repo.as_str(), first.downloads, first.likes),
         ("modelscope.cn", "Qwen/Qwen3-8B-GGUF", 9, 2)
     );
-    assert_eq!(
-        (first.updated.as_deref(), first.gguf, first.parameters),
-        (Some("2025-11-25"), true, Some(8_190_735_360))
-    );
-    assert_eq!(first.tags, ["llm", "chat"]);
+    assert_eq!((first.gguf, first.parameters), (true, Some(8_190_735_360)));
+    assert_eq!((first.licence.as_deref(), first.tags.len()), (Some("apache-2.0"), 2));
     assert!(!found[1].gguf);
+    assert!(found.iter().all(|f| f.updated.as_deref() == Some("2025-11-25")));
 }
 
 #[test]
-fn failed_searches_say_why() {
+fn words_that_are_too_many_for_model_scope_are_fewer_the_second_time() {
+    let wire = Wire::start(|call| match call.parameter("search").as_deref() {
+        Some("qwen") => models(json!([{"id": "Qwen/Qwen3-8B"}])),
+        _ => models(json!([])),
+    });
+    let net = net(&[("hf.example", &nothing()), ("ms.example", &wire)]);
+    assert_eq!(found(&net, "qwen", 5).len(), 1);
+    assert_eq!(wire.calls().len(), 2);
+    assert!(found(&net, "GGUF", 5).is_empty());
+    assert_eq!(wire.calls().len(), 3);
+}
+
+#[test]
+fn failed_searches_say_why_and_hide_no_other_hub() {
+    let one = || Wire::start(|_| models(json!([{"id": "org/repo"}])));
+    let failed = |said: Said| {
+        let wire = Wire::start(move |_| said.clone());
+        let net = net(&[("hf.example", &wire), ("ms.example", &one())]);
+        let (found, failed) = search(&net, &hubs(), "x", 5);
+        assert_eq!((found.len(), failed.len()), (1, 1), "{failed:?}");
+        let Tried { source, error } = failed.into_iter().next().unwrap();
+        assert_eq!(source, "Hugging Face");
+        error
+    };
     for body in ["", "<html>", "{}", "[[", "7"] {
-        let wire = Wire::start(move |_| Said::status(200).body(body));
-        let net = net(&[("hub.example", &wire)]);
-        let e = search_hugging_face(&net, HUB, None, "x", 5).unwrap_err();
-        assert!(matches!(e, SourceError::Refused(_)), "{body}: {e}");
-        let e = search_model_scope(&net, HUB, "x", 5).unwrap_err();
-        assert!(matches!(e, SourceError::Refused(_)), "{body}: {e}");
+        assert!(matches!(failed(Said::status(200).body(body)), SourceError::Refused(_)), "{body}");
     }
-    let huge = Wire::start(|_| Said::status(200).body(vec![b'['; (16 << 20) + 1]));
-    let net = net(&[("hub.example", &huge)]);
-    assert!(search_hugging_face(&net, HUB, None, "x", 5).is_err());
-    let busy = Wire::start(|_| Said::status(429));
-    let net = super::wire::net(&[("hub.example", &busy)]);
-    assert!(matches!(
-        search_hugging_face(&net, HUB, None, "x", 5),
-        Err(SourceError::Limited { .. })
-    ));
-    assert!(matches!(search_model_scope(&net, HUB, "x", 5), Err(SourceError::Limited { .. })));
+    let huge = vec![b' '; (16 << 20) + 1];
+    assert!(matches!(failed(Said::status(200).body(huge)), SourceError::Refused(_)));
+    assert!(matches!(failed(Said::status(429)), SourceError::Limited { .. }));
+    assert!(failed(Said::dead()).to_string().contains("HF_ENDPOINT"));
+    for said in [
+        Said::status(200).body("<html>"),
+        Said::status(500),
+        Said::json(json!({"success": false, "message": "no"})),
+    ] {
+        let wire = Wire::start(move |_| said.clone());
+        let (found, failed) =
+            search(&net(&[("hf.example", &nothing()), ("ms.example", &wire)]), &hubs(), "x", 5);
+        assert_eq!((found.len(), failed.len()), (0, 1));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +13,10 @@ pub struct Request {
     pub path: String,
     /// Start of the range asked for.
     pub from: Option<usize>,
+    /// The byte behind the end of the range asked for, if it has one.
+    pub to: Option<usize>,
+    /// Connections at work, this one among them.
+    pub busy: usize,
 }
 
 /// What to answer.
@@ -37,16 +41,25 @@ impl Reply {
 
     /// 206 from `from` on.
     pub fn rest(data: &[u8], from: usize) -> Reply {
-        let reply = Reply { body: data[from..].to_vec(), ..Reply::status("206 Partial Content") };
-        let range = format!("Content-Range: bytes {from}-{}/{}", data.len() - 1, data.len());
-        reply.header(range).header(format!("Content-Length: {}", data.len() - from))
+        Reply::part(data, from, data.len())
+    }
+
+    /// 206 from `from` to before `to`.
+    pub fn part(data: &[u8], from: usize, to: usize) -> Reply {
+        let body = data[from..to].to_vec();
+        let reply = Reply { body, ..Reply::status("206 Partial Content") };
+        let range = format!("Content-Range: bytes {from}-{}/{}", to - 1, data.len());
+        reply.header(range).header(format!("Content-Length: {}", to - from))
     }
 
     /// What a decent server answers.
     pub fn proper(request: &Request, data: &[u8]) -> Reply {
         match request.from {
-            Some(from) if from < data.len() => Reply::rest(data, from),
-            Some(_) => Reply::status("416 Range Not Satisfiable"),
+            Some(from) if from < data.len() => {
+                Reply::part(data, from, request.to.unwrap_or(data.len()).min(data.len()))
+            }
+            Some(_) => Reply::status("416 Range Not Satisfiable")
+                .header(format!("Content-Range: bytes */{}", data.len())),
             None => Reply::whole(data),
         }
     }
@@ -82,44 +95,57 @@ impl Reply {
 
 pub struct Server {
     pub url: String,
-    asked: Arc<Mutex<Vec<Option<usize>>>>,
-    sent: Arc<AtomicU64>,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    asked: Mutex<Vec<(Option<usize>, Option<usize>)>>,
+    sent: AtomicU64,
+    busy: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Server {
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (asked, sent) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let (log, count, answer) = (asked.clone(), sent.clone(), Arc::new(answer));
+        let (log, answer) = (Arc::new(Log::default()), Arc::new(answer));
+        let shared = log.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (log, count, answer) = (log.clone(), count.clone(), answer.clone());
+                let (log, answer) = (shared.clone(), answer.clone());
                 std::thread::spawn(move || {
-                    let _ = serve(stream, &log, &count, &*answer);
+                    let busy = Busy::new(&log);
+                    let _ = serve(stream, busy, &*answer);
                 });
             }
         });
-        Server { url, asked, sent }
+        Server { url, log }
     }
 
-    /// The ranges asked for so far; `None` for a request without one.
+    /// Where the ranges asked for so far start; `None` for a request without one.
     pub fn asked(&self) -> Vec<Option<usize>> {
-        self.asked.lock().unwrap().clone()
+        self.log.asked.lock().unwrap().iter().map(|(from, _)| *from).collect()
+    }
+
+    /// The ranges asked for so far, with their ends.
+    pub fn ranges(&self) -> Vec<(Option<usize>, Option<usize>)> {
+        self.log.asked.lock().unwrap().clone()
     }
 
     /// Bytes of bodies handed to the network.
     pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::SeqCst)
+        self.log.sent.load(Ordering::SeqCst)
+    }
+
+    /// The most connections that were at work at a time.
+    pub fn most(&self) -> usize {
+        self.log.most.load(Ordering::SeqCst)
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    log: &Mutex<Vec<Option<usize>>>,
-    count: &AtomicU64,
-    answer: &dyn Fn(&Request) -> Reply,
-) -> std::io::Result<()> {
+fn serve(stream: TcpStream, busy: Busy, answer: &dyn Fn(&Request) -> Reply) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut lines = Vec::new();
     loop {
@@ -134,25 +160,56 @@ fn serve(
     let range = lines
         .iter()
         .find_map(|l| l.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
-    let from = range.and_then(|r| r.trim_end_matches('-').parse().ok());
-    let number = {
-        let mut log = log.lock().unwrap();
-        log.push(from);
-        log.len() - 1
+    let (from, to) = match range.as_deref().and_then(|r| r.split_once('-')) {
+        Some((first, last)) => (first.parse().ok(), last.parse::<usize>().ok().map(|n| n + 1)),
+        None => (None, None),
     };
-    send(stream, answer(&Request { number, path, from }), count)
+    let number = {
+        let mut asked = busy.log.asked.lock().unwrap();
+        asked.push((from, to));
+        asked.len() - 1
+    };
+    let request = Request { number, path, from, to, busy: busy.at_start };
+    send(stream, answer(&request), busy)
 }
 
-fn send(mut stream: TcpStream, reply: Reply, count: &AtomicU64) -> std::io::Result<()> {
+fn send(mut stream: TcpStream, reply: Reply, busy: Busy) -> std::io::Result<()> {
     let headers: String = reply.headers.iter().map(|h| format!("{h}\r\n")).collect();
-    write!(stream, "HTTP/1.1 {}\r\nConnection: close\r\n{headers}\r\n", reply.status)?;
     let (piece, pause) = reply.pace.unwrap_or((64 << 10, Duration::ZERO));
-    for bytes in reply.body.chunks(piece.max(1)) {
+    let pieces: Vec<&[u8]> = reply.body.chunks(piece.max(1)).collect();
+    let log = busy.log.clone();
+    let mut busy = Some(busy).filter(|_| !pieces.is_empty());
+    write!(stream, "HTTP/1.1 {}\r\nConnection: close\r\n{headers}\r\n", reply.status)?;
+    for (i, bytes) in pieces.iter().enumerate() {
+        if i + 1 == pieces.len() && reply.stall.is_zero() {
+            busy.take();
+        }
+        // Before, so that whoever has the bytes finds them counted.
+        log.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         stream.write_all(bytes)?;
-        count.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         std::thread::sleep(pause);
     }
     stream.flush()?;
     std::thread::sleep(reply.stall);
     Ok(())
+}
+
+/// Counts a connection as at work, until just before the client can know that it is not.
+struct Busy {
+    log: Arc<Log>,
+    at_start: usize,
+}
+
+impl Busy {
+    fn new(log: &Arc<Log>) -> Busy {
+        let at_start = log.busy.fetch_add(1, Ordering::SeqCst) + 1;
+        log.most.fetch_max(at_start, Ordering::SeqCst);
+        Busy { log: log.clone(), at_start }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.log.busy.fetch_sub(1, Ordering::SeqCst);
+    }
 }

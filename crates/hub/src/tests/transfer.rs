@@ -1,4 +1,4 @@
-//! HTTP against servers that keep the protocol, break it, and break down.
+//! Pulls over HTTP, from the catalogue's sources to the store. What servers do wrong is the transfer engine's own tests' subject.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -47,11 +47,12 @@ fn a_whole_file() {
         (facts.recipe.as_str(), facts.parameters, facts.source.as_str()),
         ("Q8_0", Some(7), "Hugging Face org/repo")
     );
-    assert_eq!(server.asked(), [None]);
+    assert_eq!(server.sent(), LEN as u64);
     // Once it is here, nobody is asked again.
+    let asked = server.asked();
     let (again, events) = pull(&hub);
     assert_eq!(again.unwrap().path, model.path);
-    assert_eq!((server.asked().len(), events), (1, vec![Progress::Done]));
+    assert_eq!((server.asked(), events), (asked, vec![Progress::Done]));
 }
 
 #[test]
@@ -80,26 +81,11 @@ fn progress_rises_to_the_total() {
 }
 
 #[test]
-fn a_cut_connection_is_resumed() {
-    let cuts = [1_500_000, 1_000_000];
-    let (_root, hub, server, result) = pull_from(move |r| {
-        let reply = Reply::proper(r, &content(LEN));
-        cuts.get(r.number).map_or_else(|| Reply::proper(r, &content(LEN)), |n| reply.cut(*n))
-    });
-    assert_stored(&hub, &result.unwrap(), &content(LEN));
-    assert_eq!(server.asked(), [None, Some(1_500_000), Some(2_500_000)]);
-    assert_eq!(server.sent(), LEN as u64);
-}
-
-#[test]
 fn a_second_pull_goes_on_where_the_first_ended() {
     let root = TempDir::new().unwrap();
-    let gone = Server::start(|r| {
-        if r.number == 0 {
-            Reply::whole(&content(LEN)).cut(2_000_000)
-        } else {
-            Reply::status("404 Not Found")
-        }
+    let gone = Server::start(|r| match r.number {
+        0..10 => Reply::proper(r, &content(LEN)),
+        _ => Reply::status("404 Not Found"),
     });
     let first = hub(root.path(), &content(LEN), &[hugging_face()], &gone.url);
     assert!(matches!(reason(&first, pull(&first).0), SourceError::Status(404)));
@@ -107,59 +93,12 @@ fn a_second_pull_goes_on_where_the_first_ended() {
     let second = hub(root.path(), &content(LEN), &[hugging_face()], &server.url);
     let (result, events) = pull(&second);
     assert_stored(&second, &result.unwrap(), &content(LEN));
-    assert_eq!(server.asked(), [Some(2_000_000)]);
-    assert!(events.contains(&Progress::Verifying { done: 2_000_000, total: 2_000_000 }));
-}
-
-#[test]
-fn a_server_without_ranges_starts_again() {
-    let (_root, hub, server, result) = pull_from(|r| {
-        let whole = Reply::whole(&content(LEN));
-        if r.number == 0 { whole.cut(1_200_000) } else { whole }
+    assert_eq!(gone.sent() + server.sent(), LEN as u64);
+    let first = events.iter().find_map(|e| match e {
+        Progress::Bytes { done, .. } => Some(*done),
+        _ => None,
     });
-    assert_stored(&hub, &result.unwrap(), &content(LEN));
-    assert_eq!(server.asked(), [None, Some(1_200_000)]);
-}
-
-#[test]
-fn a_wrong_part_is_not_joined() {
-    let (_root, hub, server, result) = pull_from(|r| match r.number {
-        0 => Reply::whole(&content(LEN)).cut(1_200_000),
-        1 => Reply::rest(&content(LEN), 1_100_000),
-        _ => Reply::proper(r, &content(LEN)),
-    });
-    assert_stored(&hub, &result.unwrap(), &content(LEN));
-    assert_eq!(server.asked(), [None, Some(1_200_000), None]);
-}
-
-#[test]
-fn a_damaged_partial_file_costs_one_clean_restart() {
-    let root = TempDir::new().unwrap();
-    let server = Server::start(|r| Reply::proper(r, &content(LEN)));
-    for (left, asked) in [
-        (vec![0; 1_000_000], vec![Some(1_000_000), None]),
-        (vec![0; LEN], vec![None]),
-        (vec![0; LEN + 1], vec![None]),
-    ] {
-        let hub = hub(root.path(), &content(LEN), &[hugging_face()], &server.url);
-        hub.store.prepare().unwrap();
-        fs::write(root.path().join(format!("partial/sha256-{}", sha256(&content(LEN)))), left)
-            .unwrap();
-        let before = server.asked().len();
-        assert_stored(&hub, &pull(&hub).0.unwrap(), &content(LEN));
-        assert_eq!(server.asked()[before..], asked);
-        hub.remove("tiny").unwrap();
-    }
-}
-
-#[test]
-fn a_complete_partial_file_needs_no_server() {
-    let root = TempDir::new().unwrap();
-    let hub = hub(root.path(), &content(LEN), &[hugging_face()], "http://127.0.0.1:1");
-    hub.store.prepare().unwrap();
-    fs::write(root.path().join(format!("partial/sha256-{}", sha256(&content(LEN)))), content(LEN))
-        .unwrap();
-    assert_stored(&hub, &pull(&hub).0.unwrap(), &content(LEN));
+    assert!(first.is_some_and(|done| done >= gone.sent()), "{events:?}");
 }
 
 #[test]
@@ -173,45 +112,10 @@ fn other_content_is_refused() {
     let SourceError::Content { expected, found } = reason(&hub, result) else { panic!() };
     assert_eq!(expected, sha256(&content(LEN)));
     assert_ne!(expected, found);
-    assert_eq!(server.asked().len(), 1);
+    assert_eq!(server.sent(), LEN as u64);
     // Nothing wrong is kept for a resume.
     let partial = root.path().join(format!("partial/sha256-{}", sha256(&content(LEN))));
     assert_eq!(fs::metadata(partial).unwrap().len(), 0);
-}
-
-#[test]
-fn another_length_is_refused() {
-    for len in [LEN - 1, LEN + 1, LEN * 2] {
-        let (_root, hub, server, result) = pull_from(move |r| Reply::proper(r, &content(len)));
-        let SourceError::Length { expected, found } = reason(&hub, result) else { panic!() };
-        assert_eq!((expected, found, server.asked().len()), (LEN as u64, len as u64, 1));
-    }
-}
-
-#[test]
-fn untold_lengths_are_counted() {
-    let (_root, hub, _server, result) =
-        pull_from(|_| Reply::whole(&content(LEN)).without_headers());
-    assert_stored(&hub, &result.unwrap(), &content(LEN));
-    let (root, hub, _server, result) =
-        pull_from(|_| Reply::whole(&content(LEN * 2)).without_headers());
-    assert!(matches!(reason(&hub, result), SourceError::Length { .. }));
-    let partial = root.path().join(format!("partial/sha256-{}", sha256(&content(LEN))));
-    assert_eq!(fs::metadata(partial).unwrap().len(), 0);
-    let (_root, hub, _server, result) =
-        pull_from(|_| Reply::whole(&content(LEN - 9)).without_headers());
-    assert!(matches!(reason(&hub, result), SourceError::Interrupted { .. }));
-}
-
-#[test]
-fn passing_trouble_is_waited_out() {
-    let (_root, hub, server, result) = pull_from(|r| match r.number {
-        0 => Reply::status("503 Service Unavailable"),
-        1 => Reply::status("429 Too Many Requests").header("Retry-After: 0".into()),
-        _ => Reply::proper(r, &content(LEN)),
-    });
-    assert_stored(&hub, &result.unwrap(), &content(LEN));
-    assert_eq!(server.asked().len(), 3);
 }
 
 #[test]
@@ -227,46 +131,11 @@ fn lasting_trouble_ends_after_bounded_tries() {
 }
 
 #[test]
-fn a_server_that_never_lets_the_file_end_is_given_up() {
-    // Whole answers break off, resumes get the wrong part: going back and forth is no progress.
-    let (_root, hub, server, result) = pull_from(|r| match r.from {
-        None => Reply::whole(&content(LEN)).cut(2_000_000),
-        Some(_) => Reply::rest(&content(LEN), 5),
-    });
-    assert!(matches!(reason(&hub, result), SourceError::Interrupted { failures: 3, .. }));
-    assert!(server.asked().len() <= 4, "{:?}", server.asked());
-}
-
-#[test]
-fn silence_is_noticed() {
-    let start = Instant::now();
-    let (_root, hub, _server, result) = pull_from(|r| match r.number {
-        0 => Reply::whole(&content(LEN)).cut(1_000_000).stall(Duration::from_secs(60)),
-        _ => Reply::proper(r, &content(LEN)),
-    });
-    assert_stored(&hub, &result.unwrap(), &content(LEN));
-    assert!(start.elapsed() < Duration::from_secs(10));
-}
-
-#[test]
-fn redirects_are_followed_but_not_for_ever() {
-    let (_root, hub, _server, result) = pull_from(|r| match r.path.as_str() {
-        "/elsewhere" => Reply::proper(r, &content(LEN)),
-        _ => Reply::status("302 Found").header("Location: /elsewhere".into()),
-    });
-    assert_stored(&hub, &result.unwrap(), &content(LEN));
-    let (_root, hub, server, result) =
-        pull_from(|_| Reply::status("302 Found").header("Location: /again".into()));
-    assert!(matches!(reason(&hub, result), SourceError::Unreachable(_)));
-    assert!(server.asked().len() <= 7);
-}
-
-#[test]
 fn the_next_source_takes_over_and_keeps_the_bytes() {
     let root = TempDir::new().unwrap();
     let server = Server::start(|r| match (r.path.as_str(), r.number) {
         ("/ms/models/o/r/resolve/master/g.gguf", _) => Reply::proper(r, &content(LEN)),
-        (_, 0) => Reply::whole(&content(LEN)).cut(1_000_000),
+        (_, 0) => Reply::proper(r, &content(LEN)).cut(100_000),
         _ => Reply::status("404 Not Found"),
     });
     let model_scope =
@@ -276,7 +145,8 @@ fn the_next_source_takes_over_and_keeps_the_bytes() {
     let model = result.unwrap();
     assert_stored(&hub, &model, &content(LEN));
     assert_eq!(model.facts.unwrap().source, "ModelScope o/r");
-    assert_eq!(server.asked(), [None, Some(1_000_000), Some(1_000_000)]);
+    // Nothing but what the broken connection carried may come twice.
+    assert!(server.sent() <= LEN as u64 + 100_000, "{}", server.sent());
     assert!(events.iter().any(|e| matches!(e, Progress::Failed { source, reason } if source.starts_with("Hugging") && reason.contains("404"))));
 }
 

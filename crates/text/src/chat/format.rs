@@ -343,6 +343,12 @@ static FAMILIES: &[Family] = &[
         ..NONE
     },
     Family {
+        name: "nemotron-mini",
+        signs: &[&["<toolcall>"]],
+        blocks: &[block("<toolcall>", "</toolcall>", Syntax::Json)],
+        ..NONE
+    },
+    Family {
         name: "gigachat",
         signs: &[&["<|function_call|>"]],
         blocks: &[block("<|function_call|>", "", Syntax::Json)],
@@ -467,6 +473,8 @@ static FAMILIES: &[Family] = &[
         signs: &[&["<|python_tag|>"], &["\"name\"", "\"parameters\"", "header_"]],
         blocks: &[block("<|python_tag|>", "", Syntax::Ipython)],
         bare: Some(Syntax::Json),
+        // Of Llama 4, around what may be a call.
+        ignored: &["<|python_start|>", "<|python_end|>"],
         ..NONE
     },
     Family {

@@ -6,6 +6,7 @@
 mod answer;
 mod builtins;
 mod calls;
+mod either;
 mod format;
 mod literals;
 mod message;
@@ -24,6 +25,7 @@ use serde_json::Map;
 
 use crate::{TextError, Tokenizer};
 pub use answer::{ChatAnswer, ChatEvent, ToolCall};
+pub use either::Template;
 pub use format::ChatFormat;
 pub use message::Message;
 pub use parser::ChatParser;

@@ -28,6 +28,18 @@ pub fn template(name: &str) -> String {
         .unwrap_or_else(|e| panic!("{}: {e}: run `cargo xtask assets`", path.display()))
 }
 
+/// A chat template of Ollama's library.
+pub fn go_template(name: &str) -> String {
+    let path = folder("go-templates").join(format!("{name}.gotmpl"));
+    std::fs::read_to_string(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}: run `cargo xtask assets`", path.display()))
+}
+
+/// The names of all chat templates of Ollama's library.
+pub fn go_template_names() -> Vec<String> {
+    names("go-templates", ".gotmpl")
+}
+
 /// The metadata of a vocabulary of the reference set.
 pub fn metadata(name: &str) -> hob_gguf::Gguf {
     let path = assets_vocab().join(format!("{name}.gguf"));
@@ -42,10 +54,15 @@ pub fn load(name: &str) -> Tokenizer {
 
 /// The names of all chat templates of the reference set.
 pub fn template_names() -> Vec<String> {
-    let entries = std::fs::read_dir(folder("templates")).expect("the folder of templates");
+    names("templates", ".jinja")
+}
+
+/// The files of a folder with this end, without it.
+fn names(place: &str, end: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder(place)).expect("the folder of templates");
     let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> =
-        names.filter_map(|n| n.strip_suffix(".jinja").map(str::to_owned)).collect();
+        names.filter_map(|n| n.strip_suffix(end).map(str::to_owned)).collect();
     names.sort();
     names
 }
