@@ -72,7 +72,9 @@ pub enum HubError {
         reason: String,
     },
     /// A model that another program keeps, in a way that hob cannot use.
-    #[error("{keeper} has '{name}', but hob cannot use it: {reason}")]
+    #[error(
+        "{keeper} has '{name}', but hob cannot use it: {reason}; pulling it may fetch one that hob can use"
+    )]
     Unusable {
         /// The model's full name.
         name: String,

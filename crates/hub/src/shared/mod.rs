@@ -62,7 +62,7 @@ impl Shared {
         self
     }
 
-    /// Every model, by name, and what is there but cannot be used. A name that two programs have is listed once, as `find` finds it.
+    /// Every model, by name, and what is there but cannot be used. A name that two programs have is listed once, as by `find`.
     pub fn list(&self) -> (Vec<LocalModel>, Vec<Damaged>) {
         let (mut models, mut notes) = (Vec::new(), Vec::new());
         for store in &self.ollama {

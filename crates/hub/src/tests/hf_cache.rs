@@ -1,4 +1,4 @@
-//! hob and the real `huggingface_hub` share one cache: what each writes the other finds in place. Ignored, since it installs Python packages:
+//! hob and the real `huggingface_hub` share one cache: what each writes the other finds in place. Ignored, as it installs packages:
 //! `cargo test -p hob-hub hf_cache -- --ignored --nocapture`. The Python side is `tests/hf_cache.py`.
 
 use std::fs;
@@ -15,11 +15,14 @@ use crate::shared::{Cache, Place, Places, Shared};
 const REPOSITORY: &str = "org/repo";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// Python with `huggingface_hub`, in an environment below the build's folder.
+/// Python with `huggingface_hub`: `HOB_TEST_PYTHON`, or else an environment made below the build's folder.
 struct Python(PathBuf);
 
 impl Python {
     fn prepare() -> Python {
+        if let Ok(python) = std::env::var("HOB_TEST_PYTHON") {
+            return Python(python.into());
+        }
         let test = std::env::current_exe().unwrap();
         let target = test.ancestors().nth(3).unwrap();
         let environment = target.join("hf-cache-venv");
