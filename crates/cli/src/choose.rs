@@ -82,7 +82,7 @@ impl Chooser {
         let bytes = |i: usize| choices.get(i).and_then(|c| c.bytes);
         let fits = |i: &usize| bytes(*i).is_none_or(|b| self.fits(b));
         let named = |recipe: &&str| choices.iter().position(|c| c.recipe == **recipe);
-        let preferred: Vec<usize> = PREFERRED.iter().filter_map(|r| named(&r)).collect();
+        let preferred: Vec<usize> = PREFERRED.iter().filter_map(named).collect();
         let first = preferred.first().copied();
         // Without any of them, the largest that fits: files of one publisher, or embeddings.
         let picked = match preferred.is_empty() {

@@ -65,7 +65,7 @@ pub struct Args {
 enum Other {
     Nothing,
     File(Reference),
-    Model(ModelFile),
+    Model(Box<ModelFile>),
 }
 
 /// Runs the verb.
@@ -110,7 +110,7 @@ impl Other {
             Some(path) if Reference::is_one(Path::new(path)) => {
                 Other::File(Reference::open(Path::new(path))?)
             }
-            Some(model) => Other::Model(ModelFile::open(hub, model)?),
+            Some(model) => Other::Model(Box::new(ModelFile::open(hub, model)?)),
         })
     }
 }

@@ -40,7 +40,7 @@ pub use catalogue::{Entry as CatalogueModel, Kind, Published, Repositories};
 pub use create::Creation;
 pub use error::{HubError, SourceError, Tried};
 pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
-pub use pull::{Choice, Wishes};
+pub use pull::{Choice, Chooser, Wishes};
 pub use source::Found;
 pub use store::{Damaged, Finding, Garbage, Linking};
 
@@ -183,12 +183,15 @@ impl Hub {
         if let Some(stored) = self.store.get(&self.full(&name)?)? {
             return Ok(Some(self.local(&stored)));
         }
-        if let Some(model) = self.shared.find(&name)? {
+        let theirs = self.shared.find(&name);
+        if let Ok(Some(model)) = theirs {
             return Ok(Some(model));
         }
-        if name.is_bare() {
+        if name.is_bare() && self.catalogue.find(&name).is_none() {
+            theirs?;
             self.entry(&name)?;
         }
+        // What another program has and cannot be used is pulled.
         Ok(None)
     }
 

@@ -52,11 +52,13 @@ impl Settings {
             Some("modelscope" | "modelscope.cn") => First::ModelScope,
             _ => First::HuggingFace,
         };
-        let mut options = Options::default();
-        options.rate = set("HOB_RATE").and_then(|v| bytes_per_second(&v));
-        if let Some(connections) = set("HOB_CONNECTIONS").and_then(|v| v.parse().ok()) {
-            options.connections = usize::clamp(connections, 1, 64);
-        }
+        let usual = Options::default();
+        let connections = set("HOB_CONNECTIONS").and_then(|v| v.parse().ok());
+        let options = Options {
+            rate: set("HOB_RATE").and_then(|v| bytes_per_second(&v)),
+            connections: connections.map_or(usual.connections, |n: usize| n.clamp(1, 64)),
+            ..usual
+        };
         let ollama = env::home_dir().map(|home| home.join(".ollama/id_ed25519"));
         Settings {
             net: Net::new(Patience::default()),
@@ -92,7 +94,7 @@ pub(crate) fn bytes_per_second(text: &str) -> Option<u64> {
         _ => (text, 1.0),
     };
     let rate = number.trim().parse::<f64>().ok()? * unit;
-    (rate >= 1.0 && rate < 1e15).then_some(rate as u64)
+    (1.0..1e15).contains(&rate).then_some(rate as u64)
 }
 
 #[cfg(test)]

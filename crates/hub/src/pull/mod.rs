@@ -29,6 +29,9 @@ pub struct Choice {
     pub bytes: Option<u64>,
 }
 
+/// Picks one of the recipes of a model that there are, sorted by size, or says why none will do.
+pub type Chooser<'a> = dyn Fn(&str, &[Choice]) -> Result<usize, String> + 'a;
+
 /// What the caller of a pull decides.
 pub struct Wishes<'a> {
     /// The recipe wanted, or a file's name.
@@ -37,8 +40,8 @@ pub struct Wishes<'a> {
     pub update: bool,
     /// Also puts the files where Hugging Face's libraries find them.
     pub hugging_face_cache: bool,
-    /// Picks one of the recipes that there are, sorted by size, or says why none will do. Asked only where no recipe is wanted.
-    pub choose: &'a dyn Fn(&str, &[Choice]) -> Result<usize, String>,
+    /// Asked only where no recipe is wanted.
+    pub choose: &'a Chooser<'a>,
     /// Reads what is to be known about a model from its GGUF files.
     pub describe: &'a dyn Fn(&[PathBuf]) -> Option<Facts>,
 }
@@ -59,8 +62,8 @@ impl Wishes<'_> {
 /// The recipe that people take who do not choose, or the one nearest to it from below, or the smallest.
 fn usual(_: &str, choices: &[Choice]) -> Result<usize, String> {
     const USUAL: [&str; 6] = ["Q4_K_M", "UD-Q4_K_XL", "Q4_K_S", "Q4_0", "MXFP4", "Q8_0"];
-    let position = |recipe: &&str| choices.iter().position(|c| c.recipe == **recipe);
-    Ok(USUAL.iter().find_map(|recipe| position(&recipe)).unwrap_or(0))
+    let position = |recipe: &&str| choices.iter().position(|c| c.recipe == *recipe);
+    Ok(USUAL.iter().find_map(position).unwrap_or(0))
 }
 
 /// Stores the model of a plan.

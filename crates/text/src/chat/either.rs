@@ -8,7 +8,7 @@ use crate::{Capabilities, GoTemplate, TextError};
 #[derive(Debug, Clone)]
 pub enum Template {
     /// Of the GGUF file.
-    Jinja(ChatTemplate),
+    Jinja(Box<ChatTemplate>),
     /// Of a layer beside it.
     Go(Box<GoTemplate>),
 }
@@ -20,9 +20,13 @@ impl Template {
             (Some(jinja), Some(go)) => {
                 let (a, b) = (jinja.capabilities(), go.capabilities());
                 let more = (a.tools && !b.tools) || (a.thinking && !b.thinking);
-                Some(if more && !own { Self::Jinja(jinja) } else { Self::Go(Box::new(go)) })
+                Some(if more && !own {
+                    Self::Jinja(Box::new(jinja))
+                } else {
+                    Self::Go(Box::new(go))
+                })
             }
-            (Some(jinja), None) => Some(Self::Jinja(jinja)),
+            (Some(jinja), None) => Some(Self::Jinja(Box::new(jinja))),
             (None, go) => go.map(|go| Self::Go(Box::new(go))),
         }
     }
