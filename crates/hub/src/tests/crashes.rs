@@ -140,6 +140,9 @@ impl Entry {
     }
 }
 
+/// What becomes of a file that was not synced.
+type Tear = fn(&[u8]) -> Vec<u8>;
+
 /// What a disk holds: names on it for sure, and changes on their way there.
 #[derive(Clone, Debug, Default)]
 struct Picture {
@@ -239,7 +242,7 @@ impl Picture {
             kept.push((0..n).map(|j| j != i).collect());
             kept.push((0..n).map(|j| j <= i).collect());
         }
-        let torn: [fn(&[u8]) -> Vec<u8>; 4] = [
+        let torn: [Tear; 4] = [
             <[u8]>::to_vec,
             |_| Vec::new(),
             |data| data[..data.len() / 2].to_vec(),

@@ -460,7 +460,7 @@ fn a_blob_goes_in_parts_and_on_from_the_middle_of_one() {
     let commit = wire.calls().into_iter().find(|c| c.method == "PUT").unwrap();
     let sums: Vec<u8> = [&data[..10_000], &data[10_000..15_000], &data[15_000..]]
         .iter()
-        .flat_map(|p| Md5::digest(p))
+        .flat_map(Md5::digest)
         .collect();
     let tag: String = Md5::digest(sums).iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(commit.parameter("etag"), Some(format!("{tag}-3")));
