@@ -262,7 +262,9 @@ impl<'a> Follower<'a> {
     fn look(&self) -> Prefix {
         let state = self.shared.state();
         match state.prefix(self.index, self.generation) {
-            Prefix::Wait if state.table.unproven(self.ahead).is_some() => Prefix::Wait,
+            Prefix::Wait if state.table.unproven(self.ahead.max(self.index)).is_some() => {
+                Prefix::Wait
+            }
             Prefix::Wait => {
                 let state = self.shared.wait(state, TELL);
                 state.prefix(self.index, self.generation)
