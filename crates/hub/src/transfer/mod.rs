@@ -122,7 +122,7 @@ pub(crate) fn fetch(
         map: job.map.clone(),
         bytes: job.bytes,
         digest: job.digest,
-        part: options.part.clamp(1 << 10, 1 << 30),
+        part: options.part.clamp(64 << 10, 1 << 30),
         connections: rate.connections(options.connections),
     };
     if let Some(bytes) = job.bytes.filter(|bytes| *bytes > MAX_BYTES) {
