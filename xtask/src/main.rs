@@ -10,6 +10,7 @@ mod judge;
 mod quants;
 mod sh;
 mod sources;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Command {
     Judge(judge::Args),
     /// Make every recipe with hob and with llama.cpp, and judge both; goes on where the last run ended
     Quants(quants::Args),
+    /// Measure hob's downloads against Hugging Face's client, from a loopback server; writes a CSV file to bench/
+    Transfer(transfer::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Quants(args) => quants::run(&args),
+        Command::Transfer(args) => transfer::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {

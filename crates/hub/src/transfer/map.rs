@@ -50,9 +50,12 @@ impl Map {
     }
 
     /// Opens what an earlier transfer left: the map, what it is about, and the checksum of each part that is there. `None` when there is
-    /// no map or it is not one.
+    /// no map, it is not one, or its parts have another size.
     #[allow(clippy::type_complexity, reason = "three things that belong to no common idea")]
-    pub fn load(path: &Path) -> Result<Option<(Map, Identity, Vec<Option<u64>>)>, HubError> {
+    pub fn load(
+        path: &Path,
+        part: u64,
+    ) -> Result<Option<(Map, Identity, Vec<Option<u64>>)>, HubError> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -60,7 +63,7 @@ impl Map {
         };
         let mut start = [0; HEADER];
         let Ok(()) = disk::read_at(&file, &mut start, 0) else { return Ok(None) };
-        let Some(identity) = parse(&start) else { return Ok(None) };
+        let Some(identity) = parse(&start).filter(|i| i.part == part) else { return Ok(None) };
         let records = count(identity.total, identity.part);
         let mut bytes = Vec::new();
         let mut reader = (&file).take((HEADER + records * RECORD) as u64);
@@ -108,7 +111,7 @@ fn parse(bytes: &[u8; HEADER]) -> Option<Identity> {
     let check = XxHash3_64::oneshot_with_seed(HEADER_SEAL, &bytes[..64]);
     let (total, part) = (word(bytes, 8)?, word(bytes, 16)?);
     let sound = bytes.starts_with(MAGIC) && word(bytes, 64)? == check;
-    if !sound || total > MAX_BYTES || part == 0 || count(total, part) > count(MAX_BYTES, 1 << 16) {
+    if !sound || total > MAX_BYTES {
         return None;
     }
     let digest: [u8; 32] = bytes.get(24..56)?.try_into().ok()?;
@@ -144,12 +147,12 @@ mod tests {
     fn what_is_recorded_is_there_again() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("m");
-        assert!(Map::load(&path).unwrap().is_none());
+        assert!(Map::load(&path, 4 << 20).unwrap().is_none());
         let map = Map::create(&path, &identity()).unwrap();
         map.record(2, 77).unwrap();
         map.record(0, 5).unwrap();
         map.forget(0).unwrap();
-        let (_, found, sums) = Map::load(&path).unwrap().unwrap();
+        let (_, found, sums) = Map::load(&path, 4 << 20).unwrap().unwrap();
         assert_eq!((found, sums), (identity(), vec![None, None, Some(77)]));
     }
 
@@ -166,19 +169,19 @@ mod tests {
             let mut bytes = sound.clone();
             bytes[at] ^= 0x10;
             std::fs::write(&path, &bytes).unwrap();
-            assert!(Map::load(&path).unwrap().is_none(), "byte {at}");
+            assert!(Map::load(&path, 4 << 20).unwrap().is_none(), "byte {at}");
         }
         for at in HEADER..sound.len() {
             let mut bytes = sound.clone();
             bytes[at] ^= 0x10;
             std::fs::write(&path, &bytes).unwrap();
-            let (_, _, sums) = Map::load(&path).unwrap().unwrap();
+            let (_, _, sums) = Map::load(&path, 4 << 20).unwrap().unwrap();
             let wrong = (at - HEADER) / RECORD;
             assert!((0..3).all(|i| sums[i].is_some() == (i != wrong)), "byte {at}");
         }
         for len in 0..sound.len() {
             std::fs::write(&path, &sound[..len]).unwrap();
-            match Map::load(&path).unwrap() {
+            match Map::load(&path, 4 << 20).unwrap() {
                 None => assert!(len < HEADER),
                 Some((_, _, sums)) => {
                     assert_eq!(sums.iter().flatten().count(), (len - HEADER) / RECORD);
@@ -189,6 +192,6 @@ mod tests {
         let mut bytes = sound.clone();
         bytes.copy_within(HEADER..HEADER + RECORD, HEADER + RECORD);
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(Map::load(&path).unwrap().unwrap().2[1], None);
+        assert_eq!(Map::load(&path, 4 << 20).unwrap().unwrap().2[1], None);
     }
 }

@@ -122,7 +122,7 @@ pub(crate) fn fetch(
         map: job.map.clone(),
         bytes: job.bytes,
         digest: job.digest,
-        part: options.part.clamp(1 << 10, 1 << 30),
+        part: options.part.clamp(64 << 10, 1 << 30),
         connections: rate.connections(options.connections),
     };
     if let Some(bytes) = job.bytes.filter(|bytes| *bytes > MAX_BYTES) {
@@ -262,7 +262,9 @@ impl<'a> Follower<'a> {
     fn look(&self) -> Prefix {
         let state = self.shared.state();
         match state.prefix(self.index, self.generation) {
-            Prefix::Wait if state.table.unproven(self.ahead).is_some() => Prefix::Wait,
+            Prefix::Wait if state.table.unproven(self.ahead.max(self.index)).is_some() => {
+                Prefix::Wait
+            }
             Prefix::Wait => {
                 let state = self.shared.wait(state, TELL);
                 state.prefix(self.index, self.generation)

@@ -108,6 +108,7 @@ impl State {
             self.disown(origin)?;
         } else {
             let total = plan.bytes.or(offer.total);
+            require_space(plan, total.unwrap_or(0))?;
             self.begin(plan, &shared.file, total, offer.tag.as_deref())?;
         }
         Ok(End::Otherwise)

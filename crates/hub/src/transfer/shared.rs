@@ -222,9 +222,8 @@ impl State {
 
     /// Takes over what an earlier transfer left; `false` when there is nothing that could be trusted.
     fn resume(&mut self, plan: &Plan, file: &File) -> Result<bool, HubError> {
-        let Some((map, found, sums)) = Map::load(&plan.map)? else { return Ok(false) };
-        let fits = found.part == plan.part
-            && found.digest == plan.digest
+        let Some((map, found, sums)) = Map::load(&plan.map, plan.part)? else { return Ok(false) };
+        let fits = found.digest == plan.digest
             && plan.bytes.is_none_or(|bytes| bytes == found.total)
             && (plan.digest.is_some() || found.tag != 0);
         let len = file.metadata().map_err(io_error("read", &plan.partial))?.len();

@@ -154,7 +154,10 @@ impl<R: Read> Body<'_, R> {
         let lease = &self.claim.lease;
         let mut filling = lock(&lease.filling);
         let Some(part) = filling.as_mut() else { return Err(End::Revoked) };
-        disk::write_at(&self.shared.file, bytes, at).map_err(|e| self.local(e))?;
+        if let Err(e) = disk::write_at(&self.shared.file, bytes, at) {
+            drop(filling);
+            return Err(self.local(e).into());
+        }
         part.add(bytes);
         lease.done.store(part.done, Ordering::Relaxed);
         let before = lease.got.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -170,8 +173,9 @@ impl<R: Read> Body<'_, R> {
         let plan = &self.shared.plan;
         if e.kind() == std::io::ErrorKind::StorageFull {
             let free = fs4::available_space(plan.folder()).unwrap_or(0);
-            let total = plan.bytes.unwrap_or(self.at);
-            return HubError::NoSpace { path: plan.folder().to_owned(), needed: total, free };
+            let state = self.shared.state();
+            let needed = state.table.total().unwrap_or(self.at).saturating_sub(state.done());
+            return HubError::NoSpace { path: plan.folder().to_owned(), needed, free };
         }
         io_error("write", &plan.partial)(e)
     }
