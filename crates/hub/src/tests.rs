@@ -2,6 +2,8 @@
 
 mod crash;
 mod crashes;
+mod damage;
+mod full;
 mod hubs;
 mod mirror;
 mod package;
@@ -10,6 +12,7 @@ mod registry;
 mod search;
 pub(crate) mod server;
 mod stored;
+mod traced;
 mod transfer;
 mod wire;
 
