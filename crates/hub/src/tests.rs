@@ -2,6 +2,8 @@
 
 mod crash;
 mod crashes;
+mod damage;
+mod full;
 #[cfg(unix)]
 mod hf_cache;
 mod hubs;
@@ -15,6 +17,7 @@ pub(crate) mod server;
 #[cfg(unix)]
 mod shared;
 mod stored;
+mod traced;
 mod transfer;
 mod wire;
 

@@ -74,6 +74,9 @@ impl Store {
 
     fn try_lock_one(&self, digest: &Digest) -> Result<Option<File>, HubError> {
         let path = self.root.join("locks").join(format!("sha256-{digest}.lock"));
+        if path.is_symlink() {
+            return Err(io_error("lock", &path)(io::Error::other("it is a link to another place")));
+        }
         let options = OpenOptions::new().create(true).truncate(false).write(true).clone();
         let file = options.open(&path).map_err(io_error("open", &path))?;
         loop {

@@ -96,7 +96,7 @@ impl Store {
             return Ok(());
         }
         let temporary = self.temporary();
-        self.fs.write(&temporary, content).map_err(io_error("write", &temporary))?;
+        self.fs.write(&temporary, content).map_err(self.unwritten(&temporary, content))?;
         let adopted = self.adopt(locks, &temporary, &layer.digest);
         if adopted.is_err() {
             let _ = self.fs.remove(&temporary);
@@ -143,12 +143,25 @@ impl Store {
             self.fs.sync(&temporary)
         };
         let placed = write()
-            .map_err(io_error("write", path))
+            .map_err(self.unwritten(path, manifest))
             .and_then(|()| self.rename_into(&temporary, path));
         if placed.is_err() {
             let _ = self.fs.remove(&temporary);
         }
         placed
+    }
+
+    /// Why this content could not be written: on a full disk, how much room it takes.
+    fn unwritten(&self, path: &Path, content: &[u8]) -> impl FnOnce(io::Error) -> HubError {
+        let (root, needed) = (self.root.clone(), content.len() as u64);
+        let other = io_error("write", path);
+        move |e| match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                let free = fs4::available_space(&root).unwrap_or(0);
+                HubError::NoSpace { path: root, needed, free }
+            }
+            _ => other(e),
+        }
     }
 
     /// Renames into a folder that another process may remove while it is empty.

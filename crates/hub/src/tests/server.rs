@@ -170,7 +170,11 @@ fn serve(stream: TcpStream, busy: Busy, answer: &dyn Fn(&Request) -> Reply) -> s
         asked.len() - 1
     };
     let request = Request { number, path, from, to, busy: busy.at_start };
-    send(stream, answer(&request), busy)
+    let mut reply = answer(&request);
+    if lines.first().is_some_and(|line| line.starts_with("HEAD ")) {
+        reply.body.clear();
+    }
+    send(stream, reply, busy)
 }
 
 fn send(mut stream: TcpStream, reply: Reply, busy: Busy) -> std::io::Result<()> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Call {
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
+    /// Earlier calls with the same method and path.
+    pub earlier: usize,
 }
 
 impl Call {
@@ -47,11 +50,16 @@ pub struct Said {
     body: Vec<u8>,
     /// Breaks off without any answer.
     dead: bool,
+    /// Breaks off after this many bytes of the body.
+    cut: Option<usize>,
+    /// Keeps silent with the connection open after what there is of the body.
+    stall: Duration,
 }
 
 impl Said {
     pub fn status(status: u16) -> Said {
-        Said { status, headers: Vec::new(), body: Vec::new(), dead: false }
+        let (cut, stall) = (None, Duration::ZERO);
+        Said { status, headers: Vec::new(), body: Vec::new(), dead: false, cut, stall }
     }
 
     pub fn dead() -> Said {
@@ -83,6 +91,18 @@ impl Said {
         self
     }
 
+    /// Breaks off after this many bytes of the body.
+    pub fn cut(mut self, bytes: usize) -> Said {
+        self.cut = Some(bytes);
+        self
+    }
+
+    /// Keeps silent after what there is of the body.
+    pub fn stall(mut self, time: Duration) -> Said {
+        self.stall = time;
+        self
+    }
+
     /// The bytes, or those of the range asked for.
     pub fn bytes(call: &Call, data: &[u8]) -> Said {
         let range = call.header("range").strip_prefix("bytes=").and_then(|r| r.split_once('-'));
@@ -98,29 +118,45 @@ pub struct Wire {
     pub address: SocketAddr,
     /// `http://127.0.0.1:PORT`
     pub url: String,
-    calls: Arc<Mutex<Vec<Call>>>,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    calls: Mutex<Vec<Call>>,
+    sent: AtomicU64,
 }
 
 impl Wire {
     pub fn start(answer: impl Fn(&Call) -> Said + Send + Sync + 'static) -> Wire {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Wire::start_on("127.0.0.1", answer)
+    }
+
+    /// On another loopback address than the others: another host, for whoever counts hosts.
+    pub fn start_on(host: &str, answer: impl Fn(&Call) -> Said + Send + Sync + 'static) -> Wire {
+        let listener = TcpListener::bind((host, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let calls = Arc::new(Mutex::new(Vec::new()));
-        let (log, answer) = (calls.clone(), Arc::new(answer));
+        let (log, answer) = (Arc::new(Log::default()), Arc::new(answer));
+        let shared = log.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (log, answer) = (log.clone(), answer.clone());
+                let (log, answer) = (shared.clone(), answer.clone());
                 std::thread::spawn(move || {
                     let _ = serve(stream, &log, &*answer);
                 });
             }
         });
-        Wire { address, url: format!("http://{address}"), calls }
+        Wire { address, url: format!("http://{address}"), log }
     }
 
     /// Everything asked so far.
     pub fn calls(&self) -> Vec<Call> {
-        self.calls.lock().unwrap().clone()
+        self.log.calls.lock().unwrap().clone()
+    }
+
+    /// Bytes of bodies handed to the network.
+    pub fn sent(&self) -> u64 {
+        self.log.sent.load(Ordering::SeqCst)
     }
 
     /// `METHOD /path` of everything asked so far.
@@ -129,11 +165,7 @@ impl Wire {
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    log: &Mutex<Vec<Call>>,
-    answer: &dyn Fn(&Call) -> Said,
-) -> std::io::Result<()> {
+fn serve(stream: TcpStream, log: &Log, answer: &dyn Fn(&Call) -> Said) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
     reader.read_line(&mut first)?;
@@ -151,16 +183,21 @@ fn serve(
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let own = |s: &str| s.to_owned();
-    let call = Call { method: own(method), path: own(path), query: own(query), headers, body };
-    log.lock().unwrap().push(call.clone());
+    let mut call =
+        Call { method: own(method), path: own(path), query: own(query), headers, body, earlier: 0 };
+    {
+        let mut calls = log.calls.lock().unwrap();
+        call.earlier = calls.iter().filter(|c| c.line() == call.line()).count();
+        calls.push(call.clone());
+    }
     let said = answer(&call);
     if said.dead {
         return Ok(());
     }
-    send(stream, &said, method == "HEAD")
+    send(stream, &said, method == "HEAD", log)
 }
 
-fn send(mut stream: TcpStream, said: &Said, head: bool) -> std::io::Result<()> {
+fn send(mut stream: TcpStream, said: &Said, head: bool, log: &Log) -> std::io::Result<()> {
     let mut text = format!("HTTP/1.1 {} x\r\nConnection: close\r\n", said.status);
     if said.status != 204 && !said.headers.iter().any(|(n, _)| n == "Content-Length") {
         text += &format!("Content-Length: {}\r\n", said.body.len());
@@ -170,9 +207,13 @@ fn send(mut stream: TcpStream, said: &Said, head: bool) -> std::io::Result<()> {
     }
     stream.write_all(format!("{text}\r\n").as_bytes())?;
     if !head {
-        stream.write_all(&said.body)?;
+        let body = said.body.get(..said.cut.unwrap_or(said.body.len())).unwrap_or(&said.body);
+        log.sent.fetch_add(body.len() as u64, Ordering::SeqCst);
+        stream.write_all(body)?;
     }
-    stream.flush()
+    stream.flush()?;
+    std::thread::sleep(said.stall);
+    Ok(())
 }
 
 /// Not patient, for servers that answer at once.

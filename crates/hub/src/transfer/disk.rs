@@ -2,8 +2,17 @@
 //! Deliberately absent: preallocation (parts are written in the order that they come, holes cost nothing) and `O_DIRECT`
 //! (the digest reads back what was just written from the page cache).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::path::Path;
+
+/// Removes a link of this name: what is written under a name goes into its own folder, whoever prepared it.
+pub(super) fn unlink(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_symlink() => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
 
 #[cfg(unix)]
 pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {

@@ -128,6 +128,9 @@ pub(crate) fn fetch(
     if let Some(bytes) = job.bytes.filter(|bytes| *bytes > MAX_BYTES) {
         require_space(&plan, bytes)?;
     }
+    for path in [&job.partial, &job.map] {
+        disk::unlink(path).map_err(io_error("remove", path))?;
+    }
     let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
     let file = open.open(&job.partial).map_err(io_error("open", &job.partial))?;
     let shared = Arc::new(Shared::open(net, plan, job.origins, file, rate)?);
