@@ -1,20 +1,20 @@
-//! `cargo xtask transfer`: how fast hob's transfer engine and Hugging Face's own client fetch a large file from a loopback server,
-//! round after round in turn, each into a fresh folder on the same disk. Deliberately absent: real networks, whose speed is not ours,
-//! and waiting for the disk (neither client does; what it writes per second is measured beside).
+//! `cargo xtask transfer`: how fast `hob pull` and Hugging Face's own client fetch a large file from a loopback server, round after round
+//! in turn, each into a fresh folder on the same disk. hob verifies the file and has it on the disk when it ends; the other does
+//! neither, so it runs a second time with a `sync` behind it. Deliberately absent: real networks, whose speed is not ours.
 
 mod server;
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::bench::cpuinfo;
-use crate::sh;
+use crate::{judge, sh};
 use server::Offered;
 
 /// What to measure.
@@ -41,8 +41,6 @@ pub struct Args {
 const CLIENT: &str = "huggingface_hub";
 const REPO: &str = "org/model";
 const NAME: &str = "model.gguf";
-/// What hob-hub has for this command: a test that is one fetch.
-const FETCH: &str = "transfer::tests::fetch_for_the_benchmark";
 
 /// Measures, prints a table, writes the CSV file.
 pub fn run(args: &Args) -> Result<()> {
@@ -81,6 +79,8 @@ struct Contender {
     name: String,
     program: PathBuf,
     args: Vec<String>,
+    /// Whether it counts as done only when the file is on the disk.
+    synced: bool,
 }
 
 /// One fetch.
@@ -99,18 +99,21 @@ impl Contender {
             .env("HF_ENDPOINT", url)
             .env("HF_HOME", into.join("home"))
             .env("HF_HUB_DISABLE_TELEMETRY", "1")
-            .env("HOB_TEST_URL", format!("{url}/{REPO}/resolve/main/{NAME}"))
-            .env("HOB_TEST_FOLDER", &into)
-            .env("HOB_TEST_BYTES", offered.bytes.to_string())
-            .env("HOB_TEST_SHA256", &offered.sha256);
+            .env("HOB_HOME", &into)
+            .env("MODELSCOPE_DOMAIN", url);
         if self.args.iter().any(|a| a == "download") {
             cmd.arg("--local-dir").arg(&into);
         }
         let (before, start) = (children_cpu(), Instant::now());
         sh::output(&mut cmd)?;
+        if self.synced {
+            sh::run(Command::new("sync").arg("-f").arg(&into))?;
+        }
         let seconds = start.elapsed().as_secs_f64();
         let cpu_seconds = children_cpu() - before;
-        let len = fs::metadata(into.join(NAME)).map(|m| m.len()).unwrap_or(0);
+        let blob = into.join(format!("blobs/sha256-{}", offered.sha256));
+        let file = [into.join(NAME), blob].into_iter().find_map(|path| fs::metadata(path).ok());
+        let len = file.map_or(0, |meta| meta.len());
         fs::remove_dir_all(&into)?;
         if len != offered.bytes {
             bail!("{} left {len} bytes", self.name);
@@ -124,8 +127,10 @@ impl Contender {
 fn contenders(args: &Args) -> Result<Vec<Contender>> {
     let hob = Contender {
         name: "hob".into(),
-        program: test_program()?,
-        args: ["--exact", FETCH, "--ignored"].map(str::to_owned).into(),
+        program: judge::build_hob()?,
+        args: vec!["pull".into(), format!("hf.co/{REPO}:{NAME}")],
+        // As it is.
+        synced: false,
     };
     if args.hob_only {
         return Ok(vec![hob]);
@@ -138,20 +143,13 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
     }
     let version = sh::text(Command::new(&hf).arg("version"))?;
     let version = version.split_whitespace().last().unwrap_or("?").to_owned();
-    let download = ["download", REPO, NAME].map(str::to_owned).into();
-    Ok(vec![hob, Contender { name: format!("hf download {version}"), program: hf, args: download }])
-}
-
-/// hob-hub's tests, optimised: the program that contains the fetch.
-fn test_program() -> Result<PathBuf> {
-    let build = ["test", "--release", "-p", "hob-hub", "--lib", "--no-run"];
-    let out = sh::output(
-        sh::cargo(&build).arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit()),
-    )?;
-    let text = String::from_utf8_lossy(&out);
-    let messages = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    let mut programs = messages.filter_map(|m| Some(PathBuf::from(m["executable"].as_str()?)));
-    programs.next().context("cargo built no test program of hob-hub")
+    let download = |name: &str, synced| Contender {
+        name: format!("hf download {version}{name}"),
+        program: hf.clone(),
+        args: ["download", REPO, NAME].map(str::to_owned).into(),
+        synced,
+    };
+    Ok(vec![hob, download("", false), download(" and sync", true)])
 }
 
 /// Writes a file without structure; returns its digest. It ends up in the page cache, from where it will be served.

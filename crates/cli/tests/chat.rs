@@ -30,6 +30,7 @@ impl Terminal {
         let mut child = Command::new("script")
             .args(["-qec", &program, "/dev/null"])
             .env("HOB_HOME", home.path())
+            .env("HOB_REGISTRY", "http://127.0.0.1:9")
             .env("TERM", "xterm")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

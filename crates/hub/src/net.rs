@@ -264,6 +264,17 @@ impl Net {
         Net { open, guarded, patience, names }
     }
 
+    /// The same servers with little patience, for what is welcome and not needed.
+    pub fn hasty(&self) -> Net {
+        let patience = Patience {
+            connect: self.patience.connect.min(Duration::from_secs(3)),
+            stall: self.patience.stall.min(Duration::from_secs(5)),
+            failures: 1,
+            backoff: Duration::ZERO,
+        };
+        Net::with_names(patience, self.names.clone())
+    }
+
     /// Sends a request and follows redirects of GET and HEAD.
     pub fn send(&self, ask: &Ask) -> Result<Answer, NetError> {
         let first = parse(ask.url)?;

@@ -118,7 +118,8 @@ impl Planner<'_> {
             if self.settings.first == First::ModelScope {
                 sources.reverse();
             }
-            let asked = self.ask(sources);
+            let needed = sources.len();
+            let asked = self.ask(sources, needed);
             match self.of_offers(name, asked, recipe, facts.clone())? {
                 Ok(plan) => return Ok(plan),
                 Err(given_up) => tried.extend(given_up),
@@ -139,7 +140,7 @@ impl Planner<'_> {
             MODEL_SCOPE => vec![self.model_scope(&repo, revision), self.hugging_face(&repo, None)],
             _ => vec![self.hugging_face(&repo, revision), self.model_scope(&repo, None)],
         };
-        let mut asked = self.ask(sources);
+        let mut asked = self.ask(sources, 1);
         // Its namesake alone is somebody else's word for it.
         if let Some(Asked { words, answer: Err(error) }) = asked.first_mut() {
             let error = std::mem::replace(error, SourceError::NoGguf);
@@ -216,17 +217,21 @@ impl Planner<'_> {
         Box::new(self.settings.hubs.on_model_scope(repo, revision))
     }
 
-    /// Asks all at the same time; answers come in the order of the sources.
-    fn ask(&mut self, sources: Vec<Box<dyn Source + Send + Sync>>) -> Vec<Asked> {
+    /// Asks all at the same time; answers come in the order of the sources. Those after the `needed` first are not waited for long.
+    fn ask(&mut self, sources: Vec<Box<dyn Source + Send + Sync>>, needed: usize) -> Vec<Asked> {
         for source in &sources {
             (self.progress)(Progress::Resolving { source: source.words() });
         }
-        let net = &self.settings.net;
+        let (net, hasty) = (&self.settings.net, &self.settings.net.hasty());
         let died = || SourceError::Refused("asking it failed".to_owned());
         thread::scope(|scope| {
             let asking: Vec<_> = sources
                 .iter()
-                .map(|source| (source.words(), scope.spawn(move || source.offer(net))))
+                .enumerate()
+                .map(|(n, source)| {
+                    let net = if n < needed { net } else { hasty };
+                    (source.words(), scope.spawn(move || source.offer(net)))
+                })
                 .collect();
             let answer = |(words, thread): (String, thread::ScopedJoinHandle<_>)| Asked {
                 words,

@@ -129,7 +129,7 @@ fn ask(net: &Net, request: &Ask) -> Result<Answer, SourceError> {
                 answer.retry_after()
             }
             Ok(answer) => return Ok(answer),
-            Err(NetError::Broken(_)) if broken == 0 => {
+            Err(NetError::Broken(_)) if broken == 0 && patience.failures > 1 => {
                 broken = 1;
                 None
             }

@@ -5,6 +5,34 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+/// Puts what was written on the disk while more arrives: the disk works all the time, and who syncs at the end waits for little. What
+/// fails here fails again at that last sync, and is told then.
+pub(super) struct Flusher(Option<Sender<()>>);
+
+impl Flusher {
+    pub fn new(file: &File) -> Flusher {
+        let (due, wake) = mpsc::channel::<()>();
+        let flush = move |file: File| {
+            while wake.recv().is_ok() {
+                // Several wishes are one.
+                while wake.try_recv().is_ok() {}
+                let _ = file.sync_data();
+            }
+        };
+        let started = file.try_clone().map(|file| thread::spawn(move || flush(file)));
+        Flusher(started.ok().map(|_| due))
+    }
+
+    /// Wakes it; it ends when this is dropped.
+    pub fn flush(&self) {
+        if let Some(due) = &self.0 {
+            let _ = due.send(());
+        }
+    }
+}
 
 /// Removes a link of this name: what is written under a name goes into its own folder, whoever prepared it.
 pub(super) fn unlink(path: &Path) -> io::Result<()> {

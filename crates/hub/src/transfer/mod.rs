@@ -28,12 +28,15 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{FetchError, HubError, io_error};
 use crate::net::{Credential, Net};
 
+use disk::Flusher;
 use parts::MAX_BYTES;
 use rate::Rate;
 use shared::{Prefix, Shared};
 
 /// How often progress is told at most.
 const TELL: Duration = Duration::from_millis(50);
+/// Bytes after which the disk is asked to keep up.
+const FLUSH: u64 = 128 << 20;
 /// What the digest reads at a time.
 const READ: usize = 1 << 20;
 
@@ -214,6 +217,9 @@ struct Follower<'a> {
     announced: usize,
     /// Parts before this one need not be looked at ahead of time.
     ahead: usize,
+    flusher: Flusher,
+    /// Bytes of the digest when the disk was last asked to keep up.
+    flushed: u64,
 }
 
 impl<'a> Follower<'a> {
@@ -230,6 +236,8 @@ impl<'a> Follower<'a> {
             told_at: Instant::now(),
             announced: 0,
             ahead: 0,
+            flusher: Flusher::new(&shared.file),
+            flushed: 0,
         }
     }
 
@@ -278,7 +286,7 @@ impl<'a> Follower<'a> {
 
     fn restart(&mut self) {
         self.hasher = Hasher::default();
-        (self.index, self.read, self.ahead) = (0, 0, 0);
+        (self.index, self.read, self.ahead, self.flushed) = (0, 0, 0, 0);
         self.generation = self.shared.state().generation;
     }
 
@@ -293,6 +301,10 @@ impl<'a> Follower<'a> {
         self.hasher = hasher;
         self.index += 1;
         self.read += len;
+        if self.read >= self.flushed + FLUSH {
+            self.flushed = self.read;
+            self.flusher.flush();
+        }
         Ok(())
     }
 

@@ -280,20 +280,3 @@ fn a_proxy_from_the_environment_is_used() {
     let asked = asked.lock().unwrap();
     assert!(asked.iter().all(|line| line == "CONNECT files.invalid:80 HTTP/1.1"), "{asked:?}");
 }
-
-/// Not a test: one fetch as users get it, for `cargo xtask transfer`.
-#[test]
-#[ignore = "run by cargo xtask transfer"]
-fn fetch_for_the_benchmark() {
-    let variable = |name: &str| std::env::var(format!("HOB_TEST_{name}"));
-    let (Ok(url), Ok(folder)) = (variable("URL"), variable("FOLDER")) else { return };
-    let folder = PathBuf::from(folder);
-    let job = Job {
-        partial: folder.join("model.gguf"),
-        map: folder.join("map"),
-        bytes: Some(variable("BYTES").unwrap().parse().unwrap()),
-        digest: Some(variable("SHA256").unwrap().parse().unwrap()),
-        origins: &[Origin { words: "loopback".into(), url, credential: None }],
-    };
-    fetch(&Net::new(Patience::default()), &job, &Options::default(), &mut |_| ()).unwrap();
-}
