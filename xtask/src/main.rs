@@ -7,6 +7,7 @@ mod avx512;
 mod bench;
 mod check;
 mod judge;
+mod pulls;
 mod quants;
 mod sh;
 mod sources;
@@ -37,6 +38,8 @@ enum Command {
     Judge(judge::Args),
     /// Make every recipe with hob and with llama.cpp, and judge both; goes on where the last run ended
     Quants(quants::Args),
+    /// Prove what pulls promise: hostile servers under strace, full disks, kills, flipped bits; Linux, minutes (docs/pulls.md)
+    Pulls(pulls::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Quants(args) => quants::run(&args),
+        Command::Pulls(args) => pulls::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {

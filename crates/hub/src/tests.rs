@@ -5,6 +5,7 @@ mod crashes;
 mod damage;
 mod full;
 mod hubs;
+mod kills;
 mod mirror;
 mod package;
 mod peers;
