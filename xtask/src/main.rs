@@ -7,6 +7,7 @@ mod avx512;
 mod bench;
 mod check;
 mod judge;
+mod pulls;
 mod quants;
 mod sh;
 mod sources;
@@ -40,6 +41,8 @@ enum Command {
     Quants(quants::Args),
     /// Measure hob's downloads against Hugging Face's client, from a loopback server; writes a CSV file to bench/
     Transfer(transfer::Args),
+    /// Prove what pulls promise: hostile servers under strace, full disks, kills, flipped bits; Linux, minutes (docs/pulls.md)
+    Pulls(pulls::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Judge(args) => judge::run(&args),
         Command::Quants(args) => quants::run(&args),
         Command::Transfer(args) => transfer::run(&args),
+        Command::Pulls(args) => pulls::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {

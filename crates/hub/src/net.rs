@@ -502,6 +502,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_leads_from_https_to_http_or_another_scheme() {
+        let net = Net::new(Patience::default());
+        let at = |url: &str| parse(url).unwrap();
+        let led = |from: &str, target: &str| {
+            let (uri, place) = at(from);
+            net.redirected(&place, &uri, &place, target).map(|(uri, _, _)| uri.to_string())
+        };
+        let own = "https://127.0.0.1/f";
+        for target in ["http://127.0.0.1/f", "http://h.example/f", "ftp://h.example/f", "data:,x"] {
+            assert!(matches!(led(own, target), Err(NetError::Refused(_))), "{target}");
+            // Not even where an earlier answer is said to have led.
+            let ask = Ask::get(own).known_redirect(target);
+            assert!(matches!(net.send(&ask), Err(NetError::Refused(_))), "{target}");
+        }
+        assert_eq!(led(own, "https://h.example/f"), Ok("https://h.example/f".into()));
+        assert_eq!(led(own, "//h.example/f"), Ok("https://h.example/f".into()));
+        assert_eq!(led("http://127.0.0.1/f", own), Ok(own.into()));
+    }
+
+    #[test]
     fn pauses_are_seconds_or_dates() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         let now = httpdate::parse_http_date(date).unwrap() - Duration::from_secs(30);

@@ -8,6 +8,7 @@ mod full;
 mod hf_cache;
 mod hubs;
 mod import;
+mod kills;
 mod mirror;
 mod package;
 mod peers;

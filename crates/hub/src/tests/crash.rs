@@ -1,4 +1,5 @@
-//! Processes that die while they pull, and processes that pull the same file: this test binary starts itself as the other process.
+//! Processes that pull the same file, and one that takes over from another that died: this test binary starts itself as the other
+//! process. `kills` has those that die alone.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,56 +35,6 @@ fn start(root: &Path, url: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-#[test]
-fn killed_pulls_leave_a_sound_store_and_lose_little() {
-    kill_pulls(25);
-}
-
-#[test]
-#[ignore = "takes a minute"]
-fn two_hundred_killed_pulls() {
-    kill_pulls(200);
-}
-
-/// Kills so many pulls, each after another time. A model that got stored meanwhile is removed, so that the next pull begins anew.
-fn kill_pulls(kills: u64) {
-    let root = TempDir::new().unwrap();
-    let data = content(LEN);
-    let sent = data.clone();
-    let server =
-        Server::start(move |r| Reply::proper(r, &sent).paced(16 << 10, Duration::from_millis(10)));
-    let hub = hub(root.path(), &data, &[hugging_face()], &server.url);
-    hub.store.prepare().unwrap();
-    let (mut stored, mut resumed) = (0, 0);
-    let mut random = content(2 * kills as usize).into_iter().map(u64::from);
-    for _ in 0..kills {
-        let partial = !names_in(&root.path().join("parts")).is_empty();
-        let before = server.asked().len();
-        let mut child = start(root.path(), &server.url);
-        let time = random.next().unwrap() | random.next().unwrap() << 8;
-        std::thread::sleep(Duration::from_micros(5_000 + time * 2));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let first = server.asked().get(before).copied();
-        resumed += u64::from(partial && first.is_some_and(|from| from.is_some_and(|n| n > 0)));
-        let listing = hub.list().unwrap();
-        assert_eq!(listing.damaged, []);
-        if let Some(model) = listing.models.first() {
-            assert!(std::fs::read(&model.path).unwrap() == data, "stored bytes differ");
-            hub.remove("tiny").unwrap();
-            stored += 1;
-        }
-    }
-    assert!(resumed > 0, "no pull was ever resumed");
-    let model = pull(&hub).0.unwrap();
-    assert_stored(&hub, &model, &data);
-    // A part per connection, and what was on its way when the process died, may be sent again; nothing more.
-    let (connections, part, on_its_way) = (4, 64 << 10, 32 << 10);
-    let twice = server.sent().saturating_sub((stored + 1) * LEN as u64);
-    println!("{kills} kills, {resumed} resumed, {stored} stored, {twice} bytes sent twice");
-    assert!(twice <= kills * connections * (part + on_its_way), "{twice} bytes were sent twice");
 }
 
 #[test]

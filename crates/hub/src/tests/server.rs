@@ -139,6 +139,13 @@ impl Server {
         self.log.sent.load(Ordering::SeqCst)
     }
 
+    /// Waits until no connection is at work: those of a process that died are noticed late.
+    pub fn settle(&self) {
+        while self.log.busy.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// The most connections that were at work at a time.
     pub fn most(&self) -> usize {
         self.log.most.load(Ordering::SeqCst)

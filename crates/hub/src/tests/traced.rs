@@ -38,8 +38,7 @@ struct Row {
 #[test]
 #[ignore = "needs strace and the example pull_once: cargo xtask pulls"]
 fn hostile_servers_are_survived() {
-    let program = std::env::var_os("HOB_PULL_ONCE").expect("HOB_PULL_ONCE is not set");
-    let program = PathBuf::from(program);
+    let program = program();
     let cases = cases::all();
     let (next, rows) = (Mutex::new(cases.iter().enumerate()), Mutex::new(Vec::new()));
     let work = || {
@@ -65,6 +64,14 @@ fn hostile_servers_are_survived() {
     let complaints: Vec<String> = rows.iter().map(bad).collect();
     println!("{} cases, {} bad", rows.len(), complaints.iter().filter(|c| !c.is_empty()).count());
     assert!(complaints.iter().all(String::is_empty), "\n{}", complaints.concat());
+}
+
+/// The example, which cargo builds beside the tests' folder.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.ancestors().nth(2).unwrap().join("examples/pull_once");
+    assert!(program.exists(), "cargo build -p hob-hub --example pull_once has to come first");
+    program
 }
 
 fn write_csv(path: &Path, rows: &[Row]) {
@@ -192,7 +199,7 @@ fn reason(err: &str, why: &str, root: &Path) -> String {
             if after.ends_with(": ") { ":" } else { "" }
         ));
     }
-    let end = shown.char_indices().nth(160).map_or(shown.len(), |(at, _)| at);
+    let end = shown.char_indices().nth(110).map_or(shown.len(), |(at, _)| at);
     shown[..end].trim().to_owned()
 }
 

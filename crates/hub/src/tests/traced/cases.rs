@@ -264,6 +264,11 @@ fn redirects() -> Vec<Case> {
             Said::redirect(&format!("{elsewhere}/storage"))
         })
         .elsewhere(move |call| Said::bytes(call, &data)),
+        file("a redirect to user@HOST", 16, right(), |call, _, elsewhere| {
+            let (hub, host) = (call.header("host"), elsewhere.trim_start_matches("http://"));
+            Said::redirect(&format!("http://{hub}@{host}/storage"))
+        })
+        .elsewhere(|call| Said::bytes(call, &content(LEN))),
         file("a signed address that expires", 40, right(), |call, _, elsewhere| {
             Said::redirect(&format!("{elsewhere}/storage/{}", call.earlier))
         })
@@ -444,10 +449,14 @@ fn registries() -> Vec<Case> {
         case("log-ins at another host", 2, Outcome::Error("sends log-ins"), |call, elsewhere| {
             guarded(call, &format!("{elsewhere}/token"), |_| Said::status(200))
         }),
+        case("log-ins at user@HOST", 2, Outcome::Error("sends log-ins"), |call, elsewhere| {
+            let (hub, host) = (call.header("host"), elsewhere.trim_start_matches("http://"));
+            guarded(call, &format!("http://{hub}@{host}/token"), |_| Said::status(200))
+        }),
         case("log-ins at a file", 2, Outcome::Error("sends log-ins"), |call, _| {
             guarded(call, "file:///etc/passwd", |_| Said::status(200))
         }),
-        case("the token leads elsewhere", 4, Outcome::Error(""), |call, elsewhere| {
+        case("the token leads elsewhere", 4, Outcome::Error("answered 302"), |call, elsewhere| {
             match call.path.as_str() {
                 "/token" => Said::redirect(&format!("{elsewhere}/token")),
                 _ => guarded(call, &own(call), |_| Said::status(200)),
