@@ -256,6 +256,11 @@ pub enum SourceError {
     /// The repository has no model in GGUF at all.
     #[error("it has no GGUF file; look for a repository of the same model with 'GGUF' in its name")]
     NoGguf,
+    /// A registry's model without weights that can be run here.
+    #[error(
+        "it has no weights in GGUF; it is in another format, or runs on its publisher's servers"
+    )]
+    NoWeights,
     /// More than one file answers to what was asked for.
     #[error("'{wanted}' may be {}; give the file's name", names(files))]
     Ambiguous {

@@ -12,6 +12,7 @@ mod kills;
 mod mirror;
 mod package;
 mod peers;
+mod pulls;
 mod registry;
 mod search;
 pub(crate) mod server;

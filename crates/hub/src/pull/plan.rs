@@ -165,6 +165,10 @@ impl Planner<'_> {
             tried: vec![Tried { source: source.clone(), error }],
         };
         let fetched = registry.manifest(name.tag()).map_err(failed)?;
+        // Safetensors, or a model that runs elsewhere: nothing of it is worth fetching.
+        if fetched.manifest.of(Kind::Model).next().is_none() {
+            return Err(failed(SourceError::NoWeights));
+        }
         let mut blobs = Vec::new();
         for layer in fetched.manifest.blobs() {
             let file = registry.blob(layer).map_err(failed)?;
