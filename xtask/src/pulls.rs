@@ -1,5 +1,5 @@
-//! `cargo xtask pulls`: what a release rests on about pulling models, and what takes too long or too much for everyday tests. Hostile servers
-//! under strace, disks that fill up, processes killed at random instants, bits that flip. The tests themselves are hob-hub's.
+//! `cargo xtask pulls`: what a release rests on about pulling models, and what takes too long for everyday tests. Hostile
+//! servers under strace, disks that fill up, processes killed at random instants, bits that flip. The tests themselves are hob-hub's.
 //! Deliberately absent: the real hubs, which no test may depend on.
 
 use std::path::Path;

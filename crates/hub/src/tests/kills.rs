@@ -51,7 +51,10 @@ fn layers() -> Scene {
         ("application/vnd.ollama.image.params", b"{\"temperature\":0.6}".to_vec()),
         (CONFIG_TYPE, b"{\"model_format\":\"gguf\"}".to_vec()),
     ];
-    let layer = |(kind, data): &(&str, Vec<u8>)| json!({"mediaType": kind, "digest": format!("sha256:{}", sha256(data)), "size": data.len()});
+    let layer = |(kind, data): &(&str, Vec<u8>)| {
+        let digest = format!("sha256:{}", sha256(data));
+        json!({"mediaType": kind, "digest": digest, "size": data.len()})
+    };
     let all: Vec<Value> = blobs.iter().map(layer).collect();
     let manifest = json!({"schemaVersion": 2, "config": all[5], "layers": all[..5]}).to_string();
     let blobs = blobs.into_iter().map(|(_, data)| data).collect();

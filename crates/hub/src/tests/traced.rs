@@ -193,11 +193,9 @@ fn reason(err: &str, why: &str, root: &Path) -> String {
             continue;
         };
         let port = |c: char| c.is_ascii_digit() || c == ':';
-        let end = after.trim_start_matches(|c| port(c));
-        shown.push_str(&format!(
-            "{before}HOST{}{end}",
-            if after.ends_with(": ") { ":" } else { "" }
-        ));
+        let end = after.trim_start_matches(port);
+        let colon = if after.ends_with(": ") { ":" } else { "" };
+        shown.push_str(&format!("{before}HOST{colon}{end}"));
     }
     let end = shown.char_indices().nth(110).map_or(shown.len(), |(at, _)| at);
     shown[..end].trim().to_owned()

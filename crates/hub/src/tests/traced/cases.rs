@@ -1,5 +1,5 @@
-//! The hostile servers: one `Case` each, with what has to come of a pull from it and how often it may be asked at most. Two hosts take part:
-//! the hub (at once Hugging Face, ModelScope, a registry and a plain server) and `elsewhere`, to which no secret may go.
+//! The hostile servers: one `Case` each, with what has to come of a pull from it and how often it may be asked at most.
+//! Two hosts take part: the hub (at once Hugging Face, ModelScope, a registry and a plain server) and `elsewhere`, to which no secret may go.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -110,10 +110,13 @@ fn file(
 /// Every case.
 pub fn all() -> Vec<Case> {
     let mut all = bytes();
+    all.extend(troubles());
     all.extend(editions());
     all.extend(redirects());
+    all.extend(schemes());
     all.extend(names());
-    all.extend(registries());
+    all.extend(log_ins());
+    all.extend(layers());
     all.extend(links());
     all
 }
@@ -145,19 +148,7 @@ fn part(data: &[u8], from: usize, to: usize, total: usize) -> Said {
 /// Bytes that are wrong, late, too few or too many.
 fn bytes() -> Vec<Case> {
     use Outcome::Error;
-    let four: Vec<Case> = [("404", 3), ("401", 3), ("403", 3), ("410", 3)]
-        .into_iter()
-        .map(|(code, most)| {
-            let status = code.parse().unwrap();
-            file(
-                &format!("status {code}"),
-                most + 1,
-                Error("the server answered"),
-                move |_, _, _| Said::status(status),
-            )
-        })
-        .collect();
-    let mut all = vec![
+    vec![
         file("a decent server", 8, right(), |call, data, _| Said::bytes(call, data)),
         file("another part than asked for, sometimes", 14, right(), |call, data, _| {
             match call.earlier % 2 {
@@ -204,6 +195,13 @@ fn bytes() -> Vec<Case> {
             data[LEN / 2] ^= 1;
             Said::bytes(call, &data)
         }),
+    ]
+}
+
+/// Servers that are in trouble, or say so.
+fn troubles() -> Vec<Case> {
+    use Outcome::Error;
+    let mut all = vec![
         file("a limit that is over after a second", 16, right(), |call, data, _| {
             match call.earlier {
                 0 | 1 => Said::status(429).header("Retry-After", "1"),
@@ -218,7 +216,10 @@ fn bytes() -> Vec<Case> {
             Said::status(416).header("Content-Range", format!("bytes */{LEN}"))
         }),
     ];
-    all.extend(four);
+    for status in [401, 403, 404, 410] {
+        let error = Error("the server answered");
+        all.push(file(&format!("status {status}"), 4, error, move |_, _, _| Said::status(status)));
+    }
     all
 }
 
@@ -256,7 +257,7 @@ fn editions() -> Vec<Case> {
 fn redirects() -> Vec<Case> {
     let data = content(LEN);
     let copy = data.clone();
-    let mut all = vec![
+    vec![
         file("a loop of redirects", 40, Outcome::Error("redirects more than"), |call, _, _| {
             Said::redirect(&call.path)
         }),
@@ -300,7 +301,12 @@ fn redirects() -> Vec<Case> {
                 _ => hugging_face(call, json!([])),
             },
         ),
-    ];
+    ]
+}
+
+/// Redirects to what is no place on the web.
+fn schemes() -> Vec<Case> {
+    let mut all = Vec::new();
     for (target, error) in [
         ("file:///etc/passwd", "is no address"),
         ("ftp://{}/f", "neither http nor https"),
@@ -430,21 +436,15 @@ fn own(call: &Call) -> String {
     format!("http://{}/token", call.header("host"))
 }
 
-fn registries() -> Vec<Case> {
-    let right = || Outcome::Right(content(SMALL));
-    let case = |name: &str, most, outcome, hub: fn(&Call, &str) -> Said| {
-        Case::new(name, FROM_REGISTRY, most, outcome, hub)
-    };
-    let refused = || Outcome::Error("refused: ");
-    let of_blob = |call: &Call, data: &[u8]| match sha256(data) == sha256(b"{}") {
-        true => format!("config-{}", call.method),
-        false => format!("model-{}", call.method),
-    };
-    let mut all = vec![
-        case("a registry that asks for a token", 12, right(), |call, _| {
-            guarded(call, &own(call), |call| {
-                registry(call, &content(SMALL), |call, data| Said::bytes(call, data))
-            })
+fn case(name: &str, most: usize, outcome: Outcome, hub: fn(&Call, &str) -> Said) -> Case {
+    Case::new(name, FROM_REGISTRY, most, outcome, hub)
+}
+
+/// Registries that want to know who is there.
+fn log_ins() -> Vec<Case> {
+    vec![
+        case("a registry that asks for a token", 12, Outcome::Right(content(SMALL)), |call, _| {
+            guarded(call, &own(call), |call| registry(call, &content(SMALL), Said::bytes))
         }),
         case("log-ins at another host", 2, Outcome::Error("sends log-ins"), |call, elsewhere| {
             guarded(call, &format!("{elsewhere}/token"), |_| Said::status(200))
@@ -470,6 +470,13 @@ fn registries() -> Vec<Case> {
                 }),
             }
         }),
+    ]
+}
+
+/// Manifests and layers that are not what they should be, or not where.
+fn layers() -> Vec<Case> {
+    let refused = || Outcome::Error("refused: ");
+    let mut all = vec![
         case("a manifest that redirects for ever", 12, Outcome::Error("redirects more"), |c, _| {
             Said::redirect(&c.path)
         }),
@@ -502,20 +509,7 @@ fn registries() -> Vec<Case> {
             }
         }),
     ];
-    let data = content(SMALL);
-    all.push(
-        Case::new("layers at another host", FROM_REGISTRY, 14, right(), move |call, elsewhere| {
-            guarded(call, &own(call), |call| {
-                registry(call, &content(SMALL), |call, data| {
-                    Said::redirect(&format!("{elsewhere}/{}", of_blob(call, data)))
-                })
-            })
-        })
-        .elsewhere(move |call| match call.path.starts_with("/config") {
-            true => Said::bytes(call, b"{}"),
-            false => Said::bytes(call, &data),
-        }),
-    );
+    all.push(layers_elsewhere());
     for (target, error) in [
         ("file:///etc/passwd", "is no address"),
         ("ftp://127.0.0.1/x", "neither http nor https"),
@@ -527,6 +521,32 @@ fn registries() -> Vec<Case> {
         }));
     }
     all
+}
+
+/// Storage of its own, as registries have it, which is not to see the token.
+fn layers_elsewhere() -> Case {
+    let of_blob = |call: &Call, data: &[u8]| match sha256(data) == sha256(b"{}") {
+        true => format!("config-{}", call.method),
+        false => format!("model-{}", call.method),
+    };
+    let data = content(SMALL);
+    Case::new(
+        "layers at another host",
+        FROM_REGISTRY,
+        14,
+        Outcome::Right(data.clone()),
+        move |call, elsewhere| {
+            guarded(call, &own(call), |call| {
+                registry(call, &content(SMALL), |call, data| {
+                    Said::redirect(&format!("{elsewhere}/{}", of_blob(call, data)))
+                })
+            })
+        },
+    )
+    .elsewhere(move |call| match call.path.starts_with("/config") {
+        true => Said::bytes(call, b"{}"),
+        false => Said::bytes(call, &data),
+    })
 }
 
 /// Names in the store that refer to what lies beside it.
