@@ -38,7 +38,7 @@ const TELL: Duration = Duration::from_millis(50);
 /// Bytes after which the disk is asked to keep up.
 const FLUSH: u64 = 128 << 20;
 /// What the digest reads at a time.
-const READ: usize = 1 << 20;
+const READ: usize = 128 << 10;
 
 /// A place that has the file.
 #[derive(Clone, Debug)]

@@ -11,6 +11,9 @@ const PROGRESS: u64 = 512 << 10;
 pub(super) const KNOWN_BYTES: u64 = 512 << 10;
 const KNOWN_TIME: Duration = Duration::from_secs(1);
 
+/// Bytes per second at which further connections to one origin are of no use: they wait for each other at the file and for a processor.
+const ENOUGH: f64 = 300e6;
+
 /// What is known about one origin.
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -109,10 +112,11 @@ impl Standing {
         Verdict::Again
     }
 
-    /// Whether another connection may be opened.
+    /// Whether another connection may be opened. Where few bring what this machine can take in, more only get in each other's way.
     fn has_room(&self, now: Instant) -> bool {
         let most = if !self.ready || !self.ranges || self.failures > 0 { 1 } else { self.limit };
-        !self.gone && self.active < most && self.not_before.is_none_or(|t| t <= now)
+        let fast = self.speed.is_some_and(|s| s * self.active as f64 >= ENOUGH);
+        !self.gone && !fast && self.active < most && self.not_before.is_none_or(|t| t <= now)
     }
 }
 
@@ -240,6 +244,16 @@ mod tests {
         let wish = Some(Duration::from_secs(1 << 40));
         origin.fail(at(900), at(900), wish, &patience);
         assert_eq!(origin.not_before, Some(at(900) + patience.stall));
+    }
+
+    #[test]
+    fn a_very_fast_one_gets_few_connections() {
+        let now = Instant::now();
+        let mut origins = vec![ready(Some(200e6))];
+        for active in 0..8 {
+            origins[0].active = active;
+            assert_eq!(choose(&origins, None, &[], now).is_some(), active < 2);
+        }
     }
 
     #[test]
