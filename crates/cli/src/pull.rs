@@ -21,6 +21,7 @@ use crate::{models, out};
     https://host/dir/model.gguf   a file\n  \
     registry.host/space/name:tag  a registry that speaks Ollama's protocol; so are names not in the catalogue\n\n\
     An interrupted pull goes on where it stopped when it is started again.\n\n\
+    Examples:\n  hob pull qwen3:14b\n  hob pull modelscope.cn/unsloth/Qwen3-14B-GGUF --recipe Q8_0\n\n\
     Environment, or lines NAME=value in $HOB_HOME/settings:\n  \
     HF_ENDPOINT, MODELSCOPE_DOMAIN, HOB_REGISTRY  mirrors\n  \
     HF_TOKEN, MODELSCOPE_API_TOKEN                access to gated models\n  \

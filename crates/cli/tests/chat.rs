@@ -102,8 +102,8 @@ fn commands_are_obeyed_and_ctrl_d_leaves() {
     terminal.wait_for(PROMPT);
     terminal.press("/set parameter top_p 3\r");
     terminal.wait_for("Error: option 'top_p' is 3");
-    terminal.press("/load nothing\r");
-    terminal.wait_for("Error: no model is called 'nothing'");
+    terminal.press("/load smolm2\r");
+    terminal.wait_for("Error: no model is called 'smolm2'");
     terminal.press("/set parameter num_ctx 128\r");
     terminal.wait_for("context 128 tokens");
     terminal.wait_for(PROMPT);
