@@ -51,6 +51,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Of files without a manifest, a commit or a place in a cache.
+    fn new(name: ModelName, blobs: Vec<Blob>, facts: Facts) -> Plan {
+        Plan { name, blobs, manifest: None, facts, revision: None, checkout: None }
+    }
+
     /// `@commit`, where there is one.
     pub fn pinned(&self) -> String {
         self.revision.as_ref().map(|r| format!("@{r}")).unwrap_or_default()
@@ -88,14 +93,7 @@ impl Planner<'_> {
         if let Some(file) = entry.files.iter().find(fits) {
             let facts = Facts { recipe: file.recipe.clone(), ..facts };
             let blobs = vec![self.pinned(file)];
-            return Ok(Plan {
-                name: name.clone(),
-                blobs,
-                manifest: None,
-                facts,
-                revision: None,
-                checkout: None,
-            });
+            return Ok(Plan::new(name.clone(), blobs, facts));
         }
         let repositories = &entry.repositories;
         let ours: Vec<&str> = repositories.hugging_face().collect();
@@ -177,7 +175,7 @@ impl Planner<'_> {
             blobs.push(blob);
         }
         let (name, manifest) = (wanted.name.clone(), Some(fetched.bytes));
-        Ok(Plan { name, blobs, manifest, facts: Facts::default(), revision: None, checkout: None })
+        Ok(Plan { manifest, ..Plan::new(name, blobs, Facts::default()) })
     }
 
     /// One file behind an address.
@@ -191,15 +189,7 @@ impl Planner<'_> {
         };
         let offer = source.offer(&self.settings.net).map_err(failed)?;
         let blobs = offer.files.iter().map(|file| blob(model_layer(), file, &[])).collect();
-        let facts = Facts::default();
-        Ok(Plan {
-            name: name.clone(),
-            blobs,
-            manifest: None,
-            facts,
-            revision: None,
-            checkout: None,
-        })
+        Ok(Plan::new(name.clone(), blobs, Facts::default()))
     }
 
     /// Where a registry's name is looked up: the default host may have a mirror.
@@ -350,7 +340,7 @@ fn plan_of(name: ModelName, offer: &Offer, all: &[Offer], variant: &Variant, fac
     let blobs = variant.files.iter().map(|file| blob(model_layer(), file, all)).collect();
     let facts = Facts { recipe: variant.recipe.clone(), ..facts };
     let revision = offer.revision.clone();
-    Plan { name, blobs, manifest: None, facts, revision, checkout: None }
+    Plan { revision, ..Plan::new(name, blobs, facts) }
 }
 
 /// A file of an offer, with every other place that has the same.

@@ -339,7 +339,27 @@ fn every_crash(prepare: impl Fn(&Store), operation: impl Fn(&Store)) -> usize {
     let steps = recorder.steps.lock().unwrap().clone();
     assert!(!steps.is_empty());
 
-    let (mut picture, mut looked_at) = (start, 0);
+    let mut looked_at = 0;
+    every_disk(start, &steps, |disk, done| {
+        let found = models(disk);
+        let sound = |model: &&(String, Digest)| before.contains(model) || after.contains(model);
+        assert_eq!(found.iter().find(|m| !sound(m)), None, "after {done} of {steps:?}");
+        for model in before.iter().filter(|m| after.contains(m)) {
+            assert!(found.contains(model), "{model:?} was lost after {done} of {steps:?}");
+        }
+        if done == steps.len() {
+            // It has returned: nothing of it may be lost any more.
+            assert_eq!(found, after, "after all of {steps:?}");
+        }
+        go_on(disk, &operation, &after);
+        looked_at += 1;
+    });
+    looked_at
+}
+
+/// Lays out every disk that a crash may leave after each number of steps done.
+fn every_disk(start: Picture, steps: &[Step], mut look: impl FnMut(&Path, usize)) {
+    let mut picture = start;
     for done in 0..=steps.len() {
         if done > 0 {
             picture.take(&steps[done - 1]);
@@ -347,21 +367,9 @@ fn every_crash(prepare: impl Fn(&Store), operation: impl Fn(&Store)) -> usize {
         for crash in picture.crashes() {
             let disk = TempDir::new().unwrap();
             crash.lay_out(disk.path());
-            let found = models(disk.path());
-            let sound = |model: &&(String, Digest)| before.contains(model) || after.contains(model);
-            assert_eq!(found.iter().find(|m| !sound(m)), None, "after {done} of {steps:?}");
-            for model in before.iter().filter(|m| after.contains(m)) {
-                assert!(found.contains(model), "{model:?} was lost after {done} of {steps:?}");
-            }
-            if done == steps.len() {
-                // It has returned: nothing of it may be lost any more.
-                assert_eq!(found, after, "after all of {steps:?}");
-            }
-            go_on(disk.path(), &operation, &after);
-            looked_at += 1;
+            look(disk.path(), done);
         }
     }
-    looked_at
 }
 
 /// After a crash the operation can be done again, and a clean-up takes nothing that is used.
@@ -492,7 +500,7 @@ fn an_old_store_is_brought_up_to_date_or_stays_old() {
 fn every_old_crash(old: impl Fn(&Store)) {
     let root = TempDir::new().unwrap();
     old(&Store::at(root.path().to_owned()));
-    let mut picture = Picture::of(root.path());
+    let picture = Picture::of(root.path());
     let recorder = Arc::new(Recorder { root: root.path().to_owned(), steps: Mutex::default() });
     Store::on(root.path().to_owned(), recorder.clone()).refresh().unwrap();
     let after = models(root.path());
@@ -501,14 +509,7 @@ fn every_old_crash(old: impl Fn(&Store)) {
         ["other:latest", "smollm2:135m"]
     );
     let steps = recorder.steps.lock().unwrap().clone();
-    for done in 0..=steps.len() {
-        if done > 0 {
-            picture.take(&steps[done - 1]);
-        }
-        for crash in picture.crashes() {
-            let disk = TempDir::new().unwrap();
-            crash.lay_out(disk.path());
-            assert_eq!(models(disk.path()), after, "after {done} of {steps:?}");
-        }
-    }
+    every_disk(picture, &steps, |disk, done| {
+        assert_eq!(models(disk), after, "after {done} of {steps:?}");
+    });
 }
