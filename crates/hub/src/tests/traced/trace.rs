@@ -240,9 +240,9 @@ fn until(bytes: &mut std::iter::Peekable<std::str::Bytes>, end: u8) -> String {
 fn a_trace_is_read() {
     let mut trace = Trace::default();
     for line in [
-        r#"openat(AT_FDCWD</work>, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3</etc/passwd>"#,
-        r#"openat(AT_FDCWD</work>, "a\"b", O_RDWR|O_CREAT, 0666) = 3</elsewhere/x>"#,
-        r#"openat(AT_FDCWD</work>, "/no", O_WRONLY) = -1 EACCES (Permission denied)"#,
+        r#"openat(AT_FDCWD</srv>, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3</etc/passwd>"#,
+        r#"openat(AT_FDCWD</srv>, "a\"b", O_RDWR|O_CREAT, 0666) = 3</elsewhere/x>"#,
+        r#"openat(AT_FDCWD</srv>, "/no", O_WRONLY) = -1 EACCES (Permission denied)"#,
         r#"pwrite64(4</home/partial/f>, ""..., 262144, 8) = 262144"#,
         r#"write(1<pipe:[77]>, ""..., 5) = 5"#,
         r#"write(5<socket:[7]>, ""..., 5) = 5"#,
