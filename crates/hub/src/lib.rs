@@ -99,9 +99,7 @@ fn name_of_url(url: &str) -> Result<ModelName, HubError> {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let file = path.rsplit('/').next().ok_or_else(bad)?;
     let stem = file.get(..file.len().saturating_sub(".gguf".len())).ok_or_else(bad)?;
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-    let model: String = stem.chars().map(plain).take(96).collect();
-    ModelName::parse(&format!("url/{model}"))
+    ModelName::parse(&format!("url/{}", name::tidy(stem, 96)))
 }
 
 impl Hub {

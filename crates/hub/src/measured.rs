@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::digest::{Digest, Hasher};
 use crate::error::{HubError, io_error};
-use crate::store::new_file;
+use crate::store::{feed, new_file};
 use crate::{Hub, LocalModel, Progress};
 
 /// Longest notes that are read.
@@ -23,8 +23,6 @@ const MAX_NOTES: u64 = 1 << 20;
 const MAX_RESULTS: usize = 64;
 /// Most files given by a path that are known by their hash.
 const MAX_FILES: usize = 1024;
-/// Bytes hashed between two reports.
-const CHUNK: usize = 4 << 20;
 
 /// Results of one model, oldest first.
 #[derive(Default, Serialize, Deserialize)]
@@ -113,19 +111,10 @@ impl Hub {
     ) -> Result<Digest, HubError> {
         let parts = parts.iter().map(|path| Part::of(path)).collect::<Result<Vec<_>, _>>()?;
         let total = parts.iter().map(|part| part.bytes).sum();
-        let (mut hasher, mut done) = (Hasher::default(), 0);
-        let mut chunk = vec![0; CHUNK];
+        let (mut hasher, mut before) = (Hasher::default(), 0);
         for Part { path, .. } in &parts {
-            let mut file = File::open(path).map_err(io_error("read", path))?;
-            loop {
-                let count = file.read(&mut chunk).map_err(io_error("read", path))?;
-                if count == 0 {
-                    break;
-                }
-                hasher.update(&chunk[..count]);
-                done += count as u64;
-                progress(Progress::Verifying { done, total });
-            }
+            let mut report = |bytes| progress(Progress::Verifying { done: before + bytes, total });
+            before += feed(&mut hasher, path, &mut report)?;
         }
         let digest = hasher.finish();
         let mut files: Files = load(&self.files());

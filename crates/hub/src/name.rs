@@ -148,6 +148,12 @@ impl fmt::Display for ModelName {
     }
 }
 
+/// At most `most` characters of a text, a dash for each that names and tags cannot have.
+pub(crate) fn tidy(text: &str, most: usize) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    text.chars().map(plain).take(most).collect()
+}
+
 fn canonical(host: &str) -> String {
     let lower = host.to_ascii_lowercase();
     match ALIASES.iter().find(|(alias, _)| *alias == lower) {

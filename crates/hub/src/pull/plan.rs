@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::error::{HubError, SourceError, Tried};
 use crate::local::Facts;
 use crate::manifest::{Kind, Layer};
-use crate::name::{DEFAULT_HOST, HUGGING_FACE, MODEL_SCOPE, ModelName};
+use crate::name::{DEFAULT_HOST, HUGGING_FACE, MODEL_SCOPE, ModelName, tidy};
 use crate::reference::Wanted;
 use crate::settings::{First, Settings};
 use crate::source::{
@@ -327,10 +327,7 @@ fn named(name: &ModelName, variant: &Variant) -> Result<ModelName, HubError> {
     match name.host.as_str() {
         HUGGING_FACE | MODEL_SCOPE => {
             // Where a file's name says no recipe, it stands for one, whatever is in it.
-            let plain =
-                |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-            let tag: String = variant.recipe.chars().map(plain).take(80).collect();
-            name.with_tag(tag.trim_start_matches(['.', '-']))
+            name.with_tag(tidy(&variant.recipe, 80).trim_start_matches(['.', '-']))
         }
         _ => Ok(name.clone()),
     }

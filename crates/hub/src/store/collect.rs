@@ -26,6 +26,13 @@ pub struct Garbage {
     pub kind: &'static str,
 }
 
+/// Blobs that manifests name, and manifests whose blobs are not known, with the reason.
+#[derive(Default)]
+struct References {
+    used: HashSet<Digest>,
+    unreadable: Vec<(ModelName, String)>,
+}
+
 impl Store {
     /// Forgets a model, and its blobs when no other model uses them. Returns the bytes freed, `None` when there is no such model.
     pub fn remove(&self, name: &ModelName) -> Result<Option<u64>, HubError> {
@@ -49,12 +56,15 @@ impl Store {
     /// Removes those of these blobs that no manifest names and nobody is working on, and what belongs to them. While a manifest cannot be
     /// read, nothing is known to be unused, and nothing is removed.
     pub(super) fn collect(&self, digests: &[Digest]) -> Result<Vec<Garbage>, HubError> {
-        if digests.is_empty() || !self.unreadable()?.is_empty() {
+        if digests.is_empty() {
             return Ok(Vec::new());
         }
         let locks = self.lock_free(digests)?;
         // Read after the locks were taken: who stores a model holds them until its manifest is written.
-        let used = self.used()?;
+        let References { used, unreadable } = self.references()?;
+        if !unreadable.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut removed = Vec::new();
         for digest in locks.digests().filter(|d| !used.contains(*d)) {
             let path = self.blob(digest);
@@ -73,7 +83,7 @@ impl Store {
     /// # Errors
     /// `Damaged` when a manifest cannot be read, since its blobs might be taken for unused ones; `Io`.
     pub fn gc(&self, all: bool) -> Result<Vec<Garbage>, HubError> {
-        if let Some((name, reason)) = self.unreadable()?.into_iter().next() {
+        if let Some((name, reason)) = self.references()?.unreadable.into_iter().next() {
             return Err(HubError::Damaged { name: name.to_string(), reason });
         }
         self.prepare()?;
@@ -129,26 +139,19 @@ impl Store {
         Ok(Garbage { path, bytes, kind })
     }
 
-    /// Every blob that a manifest names.
-    fn used(&self) -> Result<HashSet<Digest>, HubError> {
-        let mut used = HashSet::new();
-        for (_, path) in self.manifests()? {
-            let manifest = read(&path, MAX_MANIFEST).ok().and_then(|b| Manifest::parse(&b).ok());
-            used.extend(manifest.iter().flat_map(|m| m.blobs().map(|l| l.digest)));
-        }
-        Ok(used)
-    }
-
-    /// Manifests whose blobs are not known.
-    fn unreadable(&self) -> Result<Vec<(ModelName, String)>, HubError> {
-        let mut found = Vec::new();
+    /// What the manifests say, each read once.
+    fn references(&self) -> Result<References, HubError> {
+        let mut found = References::default();
         for (name, path) in self.manifests()? {
             let parsed = match read(&path, MAX_MANIFEST) {
-                Ok(bytes) => Manifest::parse(&bytes).map(|_| ()),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Ok(bytes) => Manifest::parse(&bytes),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(e) => Err(format!("its manifest cannot be read: {e}")),
             };
-            found.extend(parsed.err().map(|reason| (name, reason)));
+            match parsed {
+                Ok(manifest) => found.used.extend(manifest.blobs().map(|l| l.digest)),
+                Err(reason) => found.unreadable.push((name, reason)),
+            }
         }
         Ok(found)
     }

@@ -27,7 +27,7 @@ use crate::name::ModelName;
 pub use collect::Garbage;
 pub(crate) use lock::Locks;
 pub use verify::Finding;
-pub(crate) use verify::hash;
+pub(crate) use verify::{feed, hash};
 pub use write::Linking;
 
 /// Longest small layer (template, system prompt, parameters, configuration) that is read.

@@ -131,13 +131,24 @@ fn is_ours(path: &Path) -> bool {
 
 /// The digest of a file; `report` is told the bytes read so far.
 pub(crate) fn hash(path: &Path, report: &mut dyn FnMut(u64)) -> Result<Digest, HubError> {
+    let mut hasher = Hasher::default();
+    feed(&mut hasher, path, report)?;
+    Ok(hasher.finish())
+}
+
+/// Takes a whole file into a digest; returns its length. `report` is told the bytes read so far.
+pub(crate) fn feed(
+    hasher: &mut Hasher,
+    path: &Path,
+    report: &mut dyn FnMut(u64),
+) -> Result<u64, HubError> {
     let mut file = File::open(path).map_err(io_error("read", path))?;
-    let (mut hasher, mut done) = (Hasher::default(), 0);
+    let mut done = 0;
     let mut chunk = vec![0; CHUNK];
     loop {
         let count = file.read(&mut chunk).map_err(io_error("read", path))?;
         if count == 0 {
-            return Ok(hasher.finish());
+            return Ok(done);
         }
         hasher.update(&chunk[..count]);
         done += count as u64;
