@@ -2,14 +2,16 @@
 //! limits come in from its caller, and of all tensors it reads only logits.
 //!
 //! [`Runner`] steps a loaded model by hand; [`Engine`] serves many requests at once on one thread: [`pages`] says
-//! which KV page and which state belong to whom, [`schedule`] which rows come next, [`sample`] which token follows;
-//! texts to be embedded run between the steps of answers.
+//! which KV page and which state belong to whom, [`queue`] who runs next, [`schedule`] which rows come next, [`sample`]
+//! which token follows; texts to be embedded run between the steps of answers.
 
+pub mod client;
 mod embed;
 mod engine;
 mod error;
 mod fault;
 pub mod pages;
+pub mod queue;
 mod request;
 mod runner;
 pub mod sample;

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use hob_text::{Detokenizer, Tokenizer};
 
+use crate::client::{Client, Shares};
 use crate::embed::EmbedJob;
 use crate::pages::{Pages, Table};
+use crate::queue::Ticket;
 use crate::request::{Done, Event, Failure, Finish, Listener, Request, Timings};
 use crate::sample::{SampleError, Sampler, Scratch};
 use crate::schedule::Running;
@@ -17,7 +19,7 @@ pub(crate) enum Work {
     /// To continue from tokens.
     Answer(Box<Job>),
     /// Vectors.
-    Embed(EmbedJob),
+    Embed(Box<EmbedJob>),
 }
 
 /// A request in the queue: checked, and with its greatest length known.
@@ -35,6 +37,12 @@ impl Job {
     /// Positions whose keys and values it needs at most: the last token's are never computed.
     pub(crate) fn positions(&self) -> usize {
         self.request.prompt.len().max(self.limit - 1)
+    }
+
+    /// Its place in the queue, which it enters in step `now`.
+    pub(crate) fn ticket(&self, now: u64) -> Ticket {
+        let Request { client, priority, .. } = self.request;
+        Ticket { id: self.id, client, priority, since: now }
     }
 
     /// Ends a request that never ran.
@@ -63,13 +71,16 @@ pub(crate) enum End {
 /// A running request.
 pub(crate) struct Sequence<'t> {
     pub(crate) id: u64,
+    pub(crate) client: Client,
+    pub(crate) prompt: usize,
+    pub(crate) cached: usize,
     pub(crate) tokens: Vec<u32>,
     pub(crate) computed: usize,
     pub(crate) served: u64,
     pub(crate) table: Table,
     pub(crate) end: Option<End>,
-    prompt: usize,
-    cached: usize,
+    priority: i8,
+    began: u64,
     limit: usize,
     sampler: Sampler,
     detokenizer: Detokenizer<'t>,
@@ -83,15 +94,18 @@ pub(crate) struct Sequence<'t> {
 impl<'t> Sequence<'t> {
     /// Starts a job on its pages and says so.
     pub(crate) fn start(job: Job, table: Table, tokenizer: &'t Tokenizer, now: u64) -> Self {
-        let Request { prompt, sample, stop, show_special, .. } = job.request;
+        let Request { prompt, sample, stop, show_special, client, priority, .. } = job.request;
         let cached = table.cached();
         let mut sequence = Sequence {
             id: job.id,
+            client: Client::of(client, job.id),
             prompt: prompt.len(),
+            cached,
             tokens: prompt,
             computed: cached,
             served: now,
-            cached,
+            priority,
+            began: now,
             table,
             end: None,
             limit: job.limit,
@@ -111,13 +125,17 @@ impl<'t> Sequence<'t> {
         sequence
     }
 
-    /// The scheduler's view.
-    pub(crate) fn running(&self, pages: &Pages) -> Running {
+    /// The scheduler's view of what stands at `index`.
+    pub(crate) fn running(&self, index: usize, pages: &Pages, shares: &Shares) -> Running {
         Running {
-            id: self.id,
+            id: index as u64,
+            client: self.client,
+            share: shares.had(self.client),
+            priority: self.priority,
             computed: self.computed,
             known: self.tokens.len(),
             stop_at: pages.stop_at(self.prompt, self.computed),
+            began: self.began,
             served: self.served,
         }
     }

@@ -196,7 +196,7 @@ impl Loaded {
         let texts: Vec<Vec<Token>> =
             texts.iter().map(|text| self.tokenizer.encode(text, special)).collect();
         let count = texts.iter().map(Vec::len).sum();
-        let request = Embed { texts, pooling: None, normalize };
+        let request = Embed { texts, normalize, ..Embed::default() };
         Ok((self.engine.embed(request)?.wait()?, count))
     }
 }
