@@ -17,6 +17,7 @@ use crate::pages::{Pages, Room};
 use crate::request::{Cancel, Listener, MAX_STOP_BYTES, MAX_STOPS, Request, Sink, Stream};
 use crate::schedule::Budget;
 use crate::sequence::{Job, Work};
+use crate::speculate::Speculator;
 use crate::worker::Worker;
 use crate::{EngineError, Runner};
 
@@ -46,6 +47,10 @@ pub struct Status {
     pub cached_pages: usize,
     /// Recurrent states that are kept after prefixes.
     pub checkpoints: usize,
+    /// Tokens that were drafted and computed, over all requests so far.
+    pub drafted: usize,
+    /// Those of them that were right.
+    pub accepted: usize,
     /// False once the device was lost: nothing will be answered any more.
     pub alive: bool,
 }
@@ -59,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) available: AtomicUsize,
     pub(crate) cached: AtomicUsize,
     pub(crate) checkpoints: AtomicUsize,
+    pub(crate) drafted: AtomicUsize,
+    pub(crate) accepted: AtomicUsize,
     lost: AtomicBool,
 }
 
@@ -84,6 +91,8 @@ struct Handle {
     pooling: Option<Pooling>,
     /// Tokens of the longest text to be embedded.
     longest: usize,
+    /// Why nothing is drafted, if so.
+    plain: Option<&'static str>,
     ids: AtomicU64,
     entropy: RandomState,
 }
@@ -115,10 +124,12 @@ impl Engine {
             Head::Logits(_) => None,
         };
         let longest = config.context.min(runner.model().context as usize).min(budget.rows);
+        let plain = plain(&runner);
         let seen = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("engine".to_owned())
-            .spawn(move || Worker::new(runner, &tokenizer, budget, inbox, seen).run())?;
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+            Worker::new(runner, &tokenizer, budget, Speculator::new(plain.is_none()), inbox, seen)
+                .run()
+        })?;
         Ok(Engine(Arc::new(Handle {
             jobs: Some(jobs),
             thread: Mutex::new(Some(thread)),
@@ -128,6 +139,7 @@ impl Engine {
             eog,
             pooling,
             longest,
+            plain,
             ids: AtomicU64::new(0),
             entropy: RandomState::new(),
         })))
@@ -189,14 +201,35 @@ impl Engine {
             available_pages: load(&shared.available),
             cached_pages: load(&shared.cached),
             checkpoints: load(&shared.checkpoints),
+            drafted: load(&shared.drafted),
+            accepted: load(&shared.accepted),
             alive: !shared.lost.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether requests can have tokens drafted.
+    ///
+    /// # Errors
+    /// Why not. Requests that ask for it are answered all the same.
+    pub fn speculates(&self) -> Result<(), &'static str> {
+        self.0.plain.map_or(Ok(()), Err)
     }
 
     /// The limits it was started with.
     pub fn config(&self) -> &EngineConfig {
         &self.0.config
     }
+}
+
+/// Why tokens cannot be drafted for this model, if so.
+fn plain(runner: &Runner) -> Option<&'static str> {
+    if matches!(runner.model().head, Head::Pool(_)) {
+        return Some("an encoder writes no tokens");
+    }
+    if !runner.layout().states.is_empty() {
+        return Some("its recurrent state cannot be taken back after a wrong draft");
+    }
+    (runner.limits().rows < 2).then_some("its steps have one row, which leaves none for drafts")
 }
 
 fn check(runner: &Runner, config: &EngineConfig) -> Result<(), EngineError> {

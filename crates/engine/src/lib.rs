@@ -3,6 +3,7 @@
 //!
 //! [`Runner`] steps a loaded model by hand; [`Engine`] serves many requests at once on one thread: [`pages`] says
 //! which KV page and which state belong to whom, [`schedule`] which rows come next, [`sample`] which token follows;
+//! tokens can be drafted, so that one step gives several ([`Speculate`]);
 //! texts to be embedded run between the steps of answers.
 
 mod embed;
@@ -15,6 +16,7 @@ mod runner;
 pub mod sample;
 pub mod schedule;
 mod sequence;
+mod speculate;
 mod stop;
 mod worker;
 
@@ -26,3 +28,4 @@ pub use request::{
 };
 pub use runner::{LoadOptions, Runner};
 pub use sample::{Dry, Logprobs, Mirostat, SampleOptions};
+pub use speculate::{MAX_DRAFT, Speculate};

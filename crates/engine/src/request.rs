@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::fault::contained;
 use crate::sample::{Logprobs, SampleError, SampleOptions};
+use crate::speculate::Speculate;
 
 /// Most stop strings of a request.
 pub const MAX_STOPS: usize = 64;
@@ -29,6 +30,8 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Show control tokens as text.
     pub show_special: bool,
+    /// Whether tokens are drafted. The answer does not depend on it.
+    pub speculate: Speculate,
 }
 
 /// Why an answer ended.
@@ -68,6 +71,10 @@ pub struct Done {
     pub cached_tokens: usize,
     /// Tokens chosen, a final end token included.
     pub generated_tokens: usize,
+    /// Tokens that were drafted and computed.
+    pub drafted: usize,
+    /// Those of them that were right and so came without a step of their own.
+    pub accepted: usize,
     /// Where the time went.
     pub timings: Timings,
 }

@@ -13,6 +13,8 @@ pub struct Running {
     pub known: usize,
     /// Position beyond `computed` that no step may run over, as something is to be done there; `usize::MAX` for none.
     pub stop_at: usize,
+    /// Tokens proposed beyond the known ones while it decodes: rows that it can use but does not need.
+    pub draft: usize,
     /// Step at which it last had rows (or was admitted).
     pub served: u64,
 }
@@ -20,7 +22,8 @@ pub struct Running {
 impl Running {
     /// Rows that it could have in a step.
     fn wants(&self) -> usize {
-        self.known.min(self.stop_at) - self.computed
+        let draft = if self.known - self.computed == 1 { self.draft } else { 0 };
+        self.known.min(self.stop_at) - self.computed + draft
     }
 }
 
@@ -70,9 +73,9 @@ pub struct Chunk {
     pub id: u64,
     /// Position of the first row.
     pub start: usize,
-    /// Number of rows, at least 1.
+    /// Number of rows, at least 1; those beyond the known tokens are for drafted ones.
     pub rows: usize,
-    /// Whether the last row is that of the last known token, whose logits choose the next.
+    /// Whether the last known token has a row, whose logits choose the next.
     pub last: bool,
 }
 
@@ -88,7 +91,7 @@ pub struct Step {
 /// Plans a step.
 ///
 /// Admission is first come, first served. Every running sequence gets one row, decoding ones first; if there are more
-/// sequences than rows, the longest unserved first. The rows that are left go to prefills in equal shares.
+/// sequences than rows, the longest unserved first. The rows that are left go to prefills and drafts in equal shares.
 pub fn schedule(state: &State, budget: &Budget) -> Step {
     let admitted = admit(state, budget);
     let fresh = state.waiting[..admitted].iter().map(|w| Running {
@@ -96,6 +99,7 @@ pub fn schedule(state: &State, budget: &Budget) -> Step {
         computed: w.cached,
         known: w.prompt,
         stop_at: w.stop_at,
+        draft: 0,
         served: state.now,
     });
     let mut order: Vec<Running> = state.running.iter().copied().chain(fresh).collect();
@@ -111,7 +115,7 @@ pub fn schedule(state: &State, budget: &Budget) -> Step {
         id: r.id,
         start: r.computed,
         rows,
-        last: r.computed + rows == r.known,
+        last: r.computed + rows >= r.known,
     });
     Step { admitted, chunks: chunks.collect() }
 }
@@ -157,7 +161,7 @@ mod tests {
     use super::*;
 
     fn running(id: u64, computed: usize, known: usize) -> Running {
-        Running { id, computed, known, stop_at: usize::MAX, served: 0 }
+        Running { id, computed, known, stop_at: usize::MAX, draft: 0, served: 0 }
     }
 
     fn rows(step: &Step) -> Vec<(u64, usize, bool)> {
@@ -186,6 +190,28 @@ mod tests {
         assert_eq!(rows(&schedule(&state, &budget)), [(1, 512, false)]);
         state.running.push(running(2, 50, 51));
         assert_eq!(rows(&schedule(&state, &budget)), [(2, 1, true), (1, 63, false)]);
+    }
+
+    #[test]
+    fn drafts_take_their_part_of_what_is_left() {
+        let mut state = State { running: vec![running(1, 50, 51)], ..State::default() };
+        state.running[0].draft = 8;
+        let budget = Budget { rows: 100, mixed_rows: 40, sequences: 8 };
+        assert_eq!(rows(&schedule(&state, &budget)), [(1, 9, true)]);
+        assert_eq!(rows(&schedule(&state, &Budget { mixed_rows: 4, ..budget })), [(1, 4, true)]);
+        // Beside a prompt.
+        state.running.push(running(2, 0, 1000));
+        assert_eq!(rows(&schedule(&state, &budget)), [(1, 9, true), (2, 31, false)]);
+        // Every decoding sequence comes before any draft.
+        state.running = (0..6).map(|id| Running { draft: 8, ..running(id, 9, 10) }).collect();
+        let step = schedule(&state, &Budget { mixed_rows: 6, ..budget });
+        assert!(rows(&step).iter().all(|c| c.1 == 1));
+        let step = schedule(&state, &Budget { mixed_rows: 20, ..budget });
+        assert_eq!(step.chunks.iter().map(|c| c.rows).sum::<usize>(), 20);
+        assert!(rows(&step).iter().all(|c| (3..=5).contains(&c.1)));
+        // None while the prompt is read.
+        state.running = vec![Running { draft: 8, ..running(1, 0, 20) }];
+        assert_eq!(rows(&schedule(&state, &budget)), [(1, 20, true)]);
     }
 
     #[test]
@@ -257,16 +283,22 @@ mod tests {
 
     impl Job {
         /// Does as planned. Whether that led to its stop.
-        fn advance(&mut self, c: &Chunk, now: u64) -> bool {
+        fn advance(&mut self, c: &Chunk, now: u64, rng: &mut Rng) -> bool {
             assert_eq!(c.start, self.r.computed);
-            assert!(c.rows > 0 && c.start + c.rows <= self.r.known.min(self.r.stop_at));
-            assert_eq!(c.last, c.start + c.rows == self.r.known);
-            self.r.computed += c.rows;
+            let decodes = self.r.known - self.r.computed == 1;
+            let draft = if decodes { self.r.draft } else { 0 };
+            assert!(c.rows > 0 && c.start + c.rows <= self.r.known.min(self.r.stop_at) + draft);
+            assert_eq!(c.last, c.start + c.rows >= self.r.known);
+            let drafted = (c.start + c.rows).saturating_sub(self.r.known);
+            let right = rng.below(drafted + 1);
+            self.r.computed += c.rows - drafted + right;
             self.r.served = now;
             if c.last {
-                self.r.known += 1;
-                self.left -= 1;
+                self.r.known += 1 + right;
+                self.left -= 1 + right;
             }
+            // Whatever is wished while a prompt is read is not given.
+            self.r.draft = rng.below(6).min(self.left.saturating_sub(1));
             let stopped = self.r.computed == self.r.stop_at;
             self.r.stop_at = stop(self.prompt, self.r.computed);
             stopped
@@ -315,7 +347,7 @@ mod tests {
                     next += 1;
                     let Waiting { id, cached: computed, prompt: known, stop_at, pages } = w;
                     stops += usize::from(stop_at != usize::MAX);
-                    let r = Running { id, computed, known, stop_at, served: now };
+                    let r = Running { id, computed, known, stop_at, draft: 0, served: now };
                     jobs.push(Job { r, prompt: known, left, pages });
                 }
                 prop_assert!(jobs.len() <= sequences);
@@ -326,7 +358,7 @@ mod tests {
                     prop_assert!(!seen.contains(&c.id));
                     seen.push(c.id);
                     let job = jobs.iter_mut().find(|j| j.r.id == c.id).unwrap();
-                    stopped += usize::from(job.advance(c, now));
+                    stopped += usize::from(job.advance(c, now, &mut rng));
                 }
                 let patience = jobs.len().div_ceil(mixed_rows) as u64 + 1;
                 for job in &jobs {

@@ -9,7 +9,8 @@ use crate::embed::EmbedJob;
 use crate::pages::{Pages, Table};
 use crate::request::{Done, Event, Failure, Finish, Listener, Request, Timings};
 use crate::sample::{SampleError, Sampler, Scratch};
-use crate::schedule::Running;
+use crate::schedule::{Chunk, Running};
+use crate::speculate::Drafting;
 use crate::stop::Stops;
 
 /// What the engine's thread is asked for.
@@ -45,6 +46,8 @@ impl Job {
             prompt_tokens: self.request.prompt.len(),
             cached_tokens: 0,
             generated_tokens: 0,
+            drafted: 0,
+            accepted: 0,
             timings: Timings {
                 queue: self.submitted.elapsed().as_secs_f64(),
                 ..Timings::default()
@@ -68,6 +71,7 @@ pub(crate) struct Sequence<'t> {
     pub(crate) served: u64,
     pub(crate) table: Table,
     pub(crate) end: Option<End>,
+    pub(crate) drafting: Drafting,
     prompt: usize,
     cached: usize,
     limit: usize,
@@ -83,7 +87,7 @@ pub(crate) struct Sequence<'t> {
 impl<'t> Sequence<'t> {
     /// Starts a job on its pages and says so.
     pub(crate) fn start(job: Job, table: Table, tokenizer: &'t Tokenizer, now: u64) -> Self {
-        let Request { prompt, sample, stop, show_special, .. } = job.request;
+        let Request { prompt, sample, stop, show_special, speculate, .. } = job.request;
         let cached = table.cached();
         let mut sequence = Sequence {
             id: job.id,
@@ -94,6 +98,7 @@ impl<'t> Sequence<'t> {
             cached,
             table,
             end: None,
+            drafting: Drafting::new(speculate),
             limit: job.limit,
             sampler: Sampler::new(sample, job.seed),
             detokenizer: tokenizer.detokenizer().with_special(show_special),
@@ -118,8 +123,41 @@ impl<'t> Sequence<'t> {
             computed: self.computed,
             known: self.tokens.len(),
             stop_at: pages.stop_at(self.prompt, self.computed),
+            draft: self.drafting.tokens.len(),
             served: self.served,
         }
+    }
+
+    /// Whether one known token is left to be computed.
+    pub(crate) fn decodes(&self) -> bool {
+        self.tokens.len() - self.computed == 1
+    }
+
+    /// Tokens that it can draft: those after which another could still be chosen.
+    pub(crate) fn room(&self) -> usize {
+        (self.limit - 1).saturating_sub(self.tokens.len())
+    }
+
+    /// The tokens of its rows in a step: known ones, then drafted ones.
+    pub(crate) fn rows(&self, chunk: &Chunk) -> impl Iterator<Item = u32> {
+        let known = self.tokens.iter().skip(chunk.start);
+        known.chain(&self.drafting.tokens).copied().take(chunk.rows)
+    }
+
+    /// Notes that `rows` were computed from its first position to come. Those count whose tokens are its own; drafts
+    /// that are not will be computed over. Gives how many were drafted, and how many of these were right.
+    pub(crate) fn settle(&mut self, rows: &[u32], now: u64) -> (usize, usize) {
+        let own = self.tokens.iter().skip(self.computed);
+        let right = rows.iter().zip(own).take_while(|(row, own)| row == own).count();
+        self.computed += right;
+        self.served = now;
+        self.drafting.settle(rows.len() - 1, right - 1)
+    }
+
+    /// Whether a row is that of its last token, so that its logits choose the next.
+    pub(crate) fn stands_at(&self, position: u32, token: u32) -> bool {
+        let last = self.tokens.len() - 1;
+        self.end.is_none() && position as usize == last && self.tokens[last] == token
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -135,6 +173,9 @@ impl<'t> Sequence<'t> {
             }
             false => Some(End::Finished(Finish::Length)),
         };
+        if self.is_cancelled() {
+            self.end.get_or_insert(End::Finished(Finish::Cancelled));
+        }
     }
 
     fn choose(
@@ -167,6 +208,8 @@ impl<'t> Sequence<'t> {
                 prompt_tokens: self.prompt,
                 cached_tokens: self.cached,
                 generated_tokens: self.tokens.len() - self.prompt,
+                drafted: self.drafting.drafted,
+                accepted: self.drafting.accepted,
                 timings: self.timings(),
             }),
         };

@@ -2,11 +2,13 @@
 //! nothing is locked. A panic or a failing device ends the requests that ran and empties the cache; the queue survives.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
 
-use hob_model::{Batch, Output, Place};
+use hob_model::{Batch, Output, Place, Span};
 use hob_text::Tokenizer;
 
 use crate::Runner;
@@ -18,6 +20,7 @@ use crate::request::{Event, Failure, Finish};
 use crate::sample::Scratch;
 use crate::schedule::{Budget, Chunk, State, Step, Waiting, schedule};
 use crate::sequence::{End, Job, Sequence, Work};
+use crate::speculate::Speculator;
 
 /// Failed steps in a row after which the device counts as lost.
 const MAX_FAULTS: u32 = 3;
@@ -31,9 +34,12 @@ pub(crate) struct Worker<'t> {
     room: Room,
     pages: Pages,
     embedder: Embedder,
+    speculator: Speculator,
     waiting: VecDeque<Job>,
     running: Vec<Sequence<'t>>,
     batch: Batch,
+    /// Tokens of the rows of one sequence.
+    rows: Vec<u32>,
     scratch: Scratch,
     now: u64,
     faults: u32,
@@ -44,6 +50,7 @@ impl<'t> Worker<'t> {
         runner: Runner,
         tokenizer: &'t Tokenizer,
         budget: Budget,
+        speculator: Speculator,
         inbox: Receiver<Work>,
         shared: Arc<Shared>,
     ) -> Self {
@@ -53,6 +60,7 @@ impl<'t> Worker<'t> {
             pages: Pages::new(&room),
             room,
             embedder: Embedder::new(shared.clone()),
+            speculator,
             runner,
             tokenizer,
             budget,
@@ -61,6 +69,7 @@ impl<'t> Worker<'t> {
             waiting: VecDeque::new(),
             running: Vec::new(),
             batch: Batch::new(),
+            rows: Vec::new(),
             scratch: Scratch::default(),
             now: 0,
             faults: 0,
@@ -122,17 +131,21 @@ impl<'t> Worker<'t> {
 
     /// Embeds what is waiting for it. False when it needs room that running answers hold: then no other may start.
     fn embed(&mut self) -> Result<bool, String> {
-        let decoding = self.running.iter().any(|s| s.tokens.len() - s.computed == 1);
+        let decoding = self.running.iter().any(Sequence::decodes);
         let rows = if decoding { self.budget.mixed_rows } else { self.budget.rows };
         self.embedder.step(&mut self.runner, &mut self.pages, rows)
     }
 
     /// Plans, computes, chooses. `open` admits what is waiting.
     fn answer(&mut self, open: bool) -> Result<(), String> {
+        self.speculator.propose(&mut self.running, self.budget.mixed_rows);
         let step = schedule(&self.state(open), &self.budget);
         self.admit(&step)?;
+        let start = Instant::now();
         self.compute(&step.chunks)?;
-        self.choose(&step.chunks)
+        self.choose(&step.chunks)?;
+        self.speculator.learn(self.batch.rows(), start.elapsed().as_secs_f64());
+        self.settle(&step.chunks)
     }
 
     fn drop_cancelled(&mut self) {
@@ -186,13 +199,15 @@ impl<'t> Worker<'t> {
         Ok(())
     }
 
-    /// Runs the planned rows and notes their progress.
+    /// Runs the planned rows.
     fn compute(&mut self, chunks: &[Chunk]) -> Result<(), String> {
-        let Self { runner, pages, running, batch, now, .. } = self;
+        let Self { runner, pages, running, batch, rows, .. } = self;
         batch.clear();
         for c in chunks {
             let sequence = find(running, c.id)?;
-            let end = c.start + c.rows;
+            rows.clear();
+            rows.extend(sequence.rows(c));
+            let end = c.start + rows.len();
             if c.start != sequence.computed {
                 return Err(format!(
                     "request {} is planned from {} but stands at {}",
@@ -202,18 +217,28 @@ impl<'t> Worker<'t> {
             if !pages.cover(&mut sequence.table, c.start..end) {
                 return Err(format!("no page for position {end} of request {}", c.id));
             }
-            let output = if c.last { Output::Last } else { Output::None };
-            let rows = &sequence.tokens[c.start..end];
+            // Only a sequence that decodes has drafts: all of its rows are to be judged.
+            let output = match c.last {
+                true if sequence.decodes() => Output::All,
+                true => Output::Last,
+                false => Output::None,
+            };
             let tables = sequence.table.tables();
             let place = Place { tables: &tables, state: sequence.table.state() };
             let pushed = batch.push_at(rows, c.start as u32, &place, output);
             pushed.map_err(|error| error.to_string())?;
         }
-        tried(|| runner.step(batch))?;
-        for c in chunks {
+        tried(|| runner.step(batch))
+    }
+
+    /// Notes the progress: what was computed for tokens that are the sequence's own.
+    fn settle(&mut self, chunks: &[Chunk]) -> Result<(), String> {
+        let Self { runner, pages, running, batch, now, shared, .. } = self;
+        for (c, span) in chunks.iter().zip(batch.spans()) {
             let sequence = find(running, c.id)?;
-            sequence.computed = c.start + c.rows;
-            sequence.served = *now;
+            let (drafted, right) = sequence.settle(&batch.tokens()[span.rows.clone()], *now);
+            shared.drafted.fetch_add(drafted, Ordering::Relaxed);
+            shared.accepted.fetch_add(right, Ordering::Relaxed);
             pages.publish(&mut sequence.table, &sequence.tokens[..sequence.computed]);
             if let Some(to) = pages.keep(&sequence.table, sequence.computed) {
                 tried(|| runner.copy_state(sequence.table.state(), to))?;
@@ -222,16 +247,22 @@ impl<'t> Worker<'t> {
         Ok(())
     }
 
-    /// Chooses the next token of every sequence whose last known token was computed.
+    /// Chooses the next tokens of every sequence whose last known token was computed: one, and one more for each draft
+    /// that it is equal to.
     fn choose(&mut self, chunks: &[Chunk]) -> Result<(), String> {
-        let Self { runner, running, scratch, tokenizer, .. } = self;
+        let Self { runner, running, batch, scratch, tokenizer, .. } = self;
         let (vocab, most) = (runner.model().vocab as usize, runner.limits().logits);
-        let last: Vec<u64> = chunks.iter().filter(|c| c.last).map(|c| c.id).collect();
-        for (group, ids) in last.chunks(most).enumerate() {
+        let spans = chunks.iter().zip(batch.spans());
+        let outputs = spans.flat_map(|(c, span)| outputs(span).map(|row| (c.id, row)));
+        let outputs: Vec<(u64, usize)> = outputs.collect();
+        for (group, outputs) in outputs.chunks(most).enumerate() {
             let first = group * most;
-            let logits = tried(|| runner.logits(first..first + ids.len()))?;
-            for (id, logits) in ids.iter().zip(logits.chunks_exact(vocab)) {
-                let sequence = find(running, *id)?;
+            let logits = tried(|| runner.logits(first..first + outputs.len()))?;
+            for (&(id, row), logits) in outputs.iter().zip(logits.chunks_exact(vocab)) {
+                let sequence = find(running, id)?;
+                if !sequence.stands_at(batch.positions()[row], batch.tokens()[row]) {
+                    continue;
+                }
                 let eog = tokenizer.eog_tokens();
                 if let Err(fault) = contained(|| sequence.advance(logits, eog, scratch)) {
                     sequence.end = Some(End::Failed(Failure::Step(fault)));
@@ -273,6 +304,16 @@ impl<'t> Worker<'t> {
         store(&self.shared.available, self.pages.available().iter().sum());
         store(&self.shared.cached, self.pages.cached());
         store(&self.shared.checkpoints, self.pages.checkpoints());
+    }
+}
+
+/// Rows of a span that have logits.
+fn outputs(span: &Span) -> Range<usize> {
+    let Range { start, end } = span.rows;
+    match span.output {
+        Output::All => start..end,
+        Output::Last => end - 1..end,
+        Output::None => end..end,
     }
 }
 
