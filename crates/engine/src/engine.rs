@@ -17,7 +17,7 @@ use crate::pages::{Pages, Room};
 use crate::request::{Cancel, Listener, MAX_STOP_BYTES, MAX_STOPS, Request, Sink, Stream};
 use crate::schedule::Budget;
 use crate::sequence::{Job, Work};
-use crate::speculate::Speculator;
+use crate::speculate::{Draft, Drafter, Speculator};
 use crate::worker::Worker;
 use crate::{EngineError, Runner};
 
@@ -107,6 +107,30 @@ impl Engine {
         tokenizer: Arc<Tokenizer>,
         config: EngineConfig,
     ) -> Result<Self, EngineError> {
+        Self::launch(runner, tokenizer, config, None)
+    }
+
+    /// Starts an engine with a second model that drafts for the first, for requests that speculate.
+    ///
+    /// # Errors
+    /// As [`Engine::start`], and when the second cannot draft for the first.
+    pub fn start_with_draft(
+        runner: Runner,
+        tokenizer: Arc<Tokenizer>,
+        config: EngineConfig,
+        draft: Draft,
+    ) -> Result<Self, EngineError> {
+        let common = draft.check(&runner, &tokenizer)?;
+        let drafter = Drafter::new(draft.runner, config.sequences, common);
+        Self::launch(runner, tokenizer, config, Some(drafter))
+    }
+
+    fn launch(
+        runner: Runner,
+        tokenizer: Arc<Tokenizer>,
+        config: EngineConfig,
+        drafter: Option<Drafter>,
+    ) -> Result<Self, EngineError> {
         check(&runner, &config)?;
         let (jobs, inbox) = channel();
         let shared = Arc::new(Shared::default());
@@ -126,9 +150,9 @@ impl Engine {
         let longest = config.context.min(runner.model().context as usize).min(budget.rows);
         let plain = plain(&runner);
         let seen = shared.clone();
+        let speculator = Speculator::new(plain.is_none(), drafter);
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-            Worker::new(runner, &tokenizer, budget, Speculator::new(plain.is_none()), inbox, seen)
-                .run()
+            Worker::new(runner, &tokenizer, budget, speculator, inbox, seen).run()
         })?;
         Ok(Engine(Arc::new(Handle {
             jobs: Some(jobs),

@@ -28,4 +28,4 @@ pub use request::{
 };
 pub use runner::{LoadOptions, Runner};
 pub use sample::{Dry, Logprobs, Mirostat, SampleOptions};
-pub use speculate::{MAX_DRAFT, Speculate};
+pub use speculate::{Draft, DraftError, MAX_DRAFT, Speculate};

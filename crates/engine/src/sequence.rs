@@ -123,7 +123,7 @@ impl<'t> Sequence<'t> {
             computed: self.computed,
             known: self.tokens.len(),
             stop_at: pages.stop_at(self.prompt, self.computed),
-            draft: self.drafting.tokens.len(),
+            draft: self.drafting.wanted,
             served: self.served,
         }
     }
@@ -136,6 +136,11 @@ impl<'t> Sequence<'t> {
     /// Tokens that it can draft: those after which another could still be chosen.
     pub(crate) fn room(&self) -> usize {
         (self.limit - 1).saturating_sub(self.tokens.len())
+    }
+
+    /// Positions whose keys and values it needs at most.
+    pub(crate) fn positions(&self) -> usize {
+        self.prompt.max(self.limit - 1)
     }
 
     /// The tokens of its rows in a step: known ones, then drafted ones.

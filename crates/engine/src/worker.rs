@@ -141,6 +141,7 @@ impl<'t> Worker<'t> {
         self.speculator.propose(&mut self.running, self.budget.mixed_rows);
         let step = schedule(&self.state(open), &self.budget);
         self.admit(&step)?;
+        self.speculator.draft(&mut self.running, &step.chunks);
         let start = Instant::now();
         self.compute(&step.chunks)?;
         self.choose(&step.chunks)?;

@@ -38,7 +38,7 @@ fn class(rows: usize) -> usize {
 /// Rows in the middle of a class.
 fn middle(class: usize) -> f64 {
     let Some(beyond) = class.checked_sub(SINGLE + 1) else { return class as f64 };
-    let quarter = (SINGLE / 4 << (beyond / 4)) as f64;
+    let quarter = ((SINGLE / 4) << (beyond / 4)) as f64;
     quarter * (4 + beyond % 4) as f64 + (quarter - 1.0) / 2.0
 }
 
@@ -119,10 +119,13 @@ pub(super) struct Wish {
     pub(super) rate: f64,
     /// Whether some are to be tried in any case.
     pub(super) trial: bool,
+    /// Whether a model drafts them.
+    pub(super) model: bool,
 }
 
 /// Tokens to draft for each sequence, so that the step gives the most tokens per second. `rows` are computed in any case,
-/// `tokens` of them give one each; `draft` is what each further token of the longest draft costs in seconds.
+/// `tokens` of them give one each; `draft` is what each further token of the longest
+/// draft by a model costs in seconds.
 pub(super) fn plan(
     rows: usize,
     tokens: usize,
@@ -138,9 +141,9 @@ pub(super) fn plan(
     single.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)).then(a.1.cmp(&b.1)));
     let (mut gain, mut depth) = (tokens as f64, 0);
     let (mut best, mut taken) = (gain / costs.expect(rows), 0);
-    for (i, &(chance, _, d)) in single.iter().enumerate() {
+    for (i, &(chance, wish, d)) in single.iter().enumerate() {
         gain += chance;
-        depth = depth.max(d);
+        depth = if wishes[wish].model { depth.max(d) } else { depth };
         let speed = gain / (costs.expect(rows + i + 1) + draft * depth as f64);
         if speed > best {
             (best, taken) = (speed, i + 1);
@@ -165,7 +168,7 @@ mod tests {
     }
 
     fn wish(most: usize, rate: f64) -> Wish {
-        Wish { most, rate, trial: false }
+        Wish { most, rate, trial: false, model: false }
     }
 
     #[test]
@@ -224,8 +227,10 @@ mod tests {
     #[test]
     fn a_draft_models_time_counts() {
         let flat = costs(|_| 1.0);
-        assert_eq!(plan(1, 1, &[wish(8, 0.7)], &flat, 2.0), [0]);
-        let drafts = plan(1, 1, &[wish(8, 0.7)], &flat, 0.1)[0];
+        let model = Wish { model: true, ..wish(8, 0.7) };
+        assert_eq!(plan(1, 1, &[model], &flat, 2.0), [0]);
+        assert_eq!(plan(1, 1, &[wish(8, 0.7)], &flat, 2.0), [8]);
+        let drafts = plan(1, 1, &[model], &flat, 0.1)[0];
         assert!((1..8).contains(&drafts), "{drafts}");
     }
 
@@ -238,7 +243,7 @@ mod tests {
         let trials = (0..RETRY).filter(|_| belief.pass()).count();
         assert_eq!(trials, 1);
         let dear = costs(|rows| rows as f64);
-        let trial = |most| [Wish { most, rate: 0.1, trial: true }];
+        let trial = |most| [Wish { rate: 0.1, trial: true, ..wish(most, 0.0) }];
         assert_eq!(plan(1, 1, &trial(8), &dear, 0.0), [TRIAL]);
         assert_eq!(plan(1, 1, &trial(2), &dear, 0.0), [2]);
         let before = belief.rate(20);
