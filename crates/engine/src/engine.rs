@@ -17,6 +17,7 @@ use crate::pages::{Pages, Room};
 use crate::request::{Cancel, Listener, MAX_STOP_BYTES, MAX_STOPS, Request, Sink, Stream};
 use crate::schedule::Budget;
 use crate::sequence::{Job, Work};
+use crate::speculate::{Draft, Drafter, Speculator};
 use crate::worker::Worker;
 use crate::{EngineError, Runner};
 
@@ -66,6 +67,10 @@ pub struct Status {
     pub cancelled: u64,
     /// Requests that failed.
     pub failed: u64,
+    /// Tokens that were drafted and computed.
+    pub drafted: usize,
+    /// Those of them that were right.
+    pub accepted: usize,
     /// False once the device was lost: nothing will be answered any more.
     pub alive: bool,
 }
@@ -82,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) cached: AtomicUsize,
     pub(crate) checkpoints: AtomicUsize,
     pub(crate) counts: Counts,
+    pub(crate) drafted: AtomicUsize,
+    pub(crate) accepted: AtomicUsize,
     lost: AtomicBool,
 }
 
@@ -125,6 +132,8 @@ struct Handle {
     pooling: Option<Pooling>,
     /// Tokens of the longest text to be embedded.
     longest: usize,
+    /// Why nothing is drafted, if so.
+    plain: Option<&'static str>,
     ids: AtomicU64,
     entropy: RandomState,
 }
@@ -138,6 +147,30 @@ impl Engine {
         runner: Runner,
         tokenizer: Arc<Tokenizer>,
         config: EngineConfig,
+    ) -> Result<Self, EngineError> {
+        Self::launch(runner, tokenizer, config, None)
+    }
+
+    /// Starts an engine with a second model that drafts for the first, for requests that speculate.
+    ///
+    /// # Errors
+    /// As [`Engine::start`], and when the second cannot draft for the first.
+    pub fn start_with_draft(
+        runner: Runner,
+        tokenizer: Arc<Tokenizer>,
+        config: EngineConfig,
+        draft: Draft,
+    ) -> Result<Self, EngineError> {
+        let common = draft.check(&runner, &tokenizer)?;
+        let drafter = Drafter::new(draft.runner, config.sequences, common);
+        Self::launch(runner, tokenizer, config, Some(drafter))
+    }
+
+    fn launch(
+        runner: Runner,
+        tokenizer: Arc<Tokenizer>,
+        config: EngineConfig,
+        drafter: Option<Drafter>,
     ) -> Result<Self, EngineError> {
         check(&runner, &config)?;
         // Requests that are cancelled at once do not count as waiting, but lie here until the step in progress ends.
@@ -157,10 +190,12 @@ impl Engine {
             Head::Logits(_) => None,
         };
         let longest = config.context.min(runner.model().context as usize).min(budget.rows);
+        let plain = plain(&runner);
         let seen = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("engine".to_owned())
-            .spawn(move || Worker::new(runner, &tokenizer, budget, inbox, seen).run())?;
+        let speculator = Speculator::new(plain.is_none(), drafter);
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+            Worker::new(runner, &tokenizer, budget, speculator, inbox, seen).run()
+        })?;
         Ok(Engine(Arc::new(Handle {
             jobs: Some(jobs),
             thread: Mutex::new(Some(thread)),
@@ -171,6 +206,7 @@ impl Engine {
             eog,
             pooling,
             longest,
+            plain,
             ids: AtomicU64::new(0),
             entropy: RandomState::new(),
         })))
@@ -245,14 +281,35 @@ impl Engine {
             finished: sum(&shared.counts.finished),
             cancelled: sum(&shared.counts.cancelled),
             failed: sum(&shared.counts.failed),
+            drafted: load(&shared.drafted),
+            accepted: load(&shared.accepted),
             alive: !shared.lost.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether requests can have tokens drafted.
+    ///
+    /// # Errors
+    /// Why not. Requests that ask for it are answered all the same.
+    pub fn speculates(&self) -> Result<(), &'static str> {
+        self.0.plain.map_or(Ok(()), Err)
     }
 
     /// The limits it was started with.
     pub fn config(&self) -> &EngineConfig {
         &self.0.config
     }
+}
+
+/// Why tokens cannot be drafted for this model, if so.
+fn plain(runner: &Runner) -> Option<&'static str> {
+    if matches!(runner.model().head, Head::Pool(_)) {
+        return Some("an encoder writes no tokens");
+    }
+    if !runner.layout().states.is_empty() {
+        return Some("its recurrent state cannot be taken back after a wrong draft");
+    }
+    (runner.limits().rows < 2).then_some("its steps have one row, which leaves none for drafts")
 }
 
 fn check(runner: &Runner, config: &EngineConfig) -> Result<(), EngineError> {

@@ -3,7 +3,8 @@
 //!
 //! [`Runner`] steps a loaded model by hand; [`Engine`] serves many requests at once on one thread: [`pages`] says
 //! which KV page and which state belong to whom, [`queue`] who runs next, [`schedule`] which rows come next, [`sample`]
-//! which token follows; texts to be embedded run between the steps of answers.
+//! which token follows; tokens can be drafted, so that one step gives several ([`Speculate`]); texts to be embedded run
+//! between the steps of answers.
 
 pub mod client;
 mod embed;
@@ -17,6 +18,7 @@ mod runner;
 pub mod sample;
 pub mod schedule;
 mod sequence;
+mod speculate;
 mod stop;
 mod worker;
 
@@ -28,3 +30,4 @@ pub use request::{
 };
 pub use runner::{LoadOptions, Runner};
 pub use sample::{Dry, Logprobs, Mirostat, SampleOptions};
+pub use speculate::{Draft, DraftError, MAX_DRAFT, Speculate};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::engine::Shared;
 use crate::fault::contained;
 use crate::sample::{Logprobs, SampleError, SampleOptions};
+use crate::speculate::Speculate;
 
 /// Most stop strings of a request.
 pub const MAX_STOPS: usize = 64;
@@ -34,6 +35,8 @@ pub struct Request {
     pub client: u64,
     /// Higher goes first. A level counts as much as [`AGE`](crate::client::AGE) steps without being served.
     pub priority: i8,
+    /// Whether tokens are drafted. The answer does not depend on it.
+    pub speculate: Speculate,
 }
 
 /// Why an answer ended.
@@ -73,6 +76,10 @@ pub struct Done {
     pub cached_tokens: usize,
     /// Tokens chosen, a final end token included.
     pub generated_tokens: usize,
+    /// Tokens that were drafted and computed.
+    pub drafted: usize,
+    /// Those of them that were right and so came without a step of their own.
+    pub accepted: usize,
     /// Where the time went.
     pub timings: Timings,
 }

@@ -26,6 +26,8 @@ pub struct Running {
     pub stop_at: usize,
     /// Step of its admission.
     pub began: u64,
+    /// Tokens proposed beyond the known ones while it decodes: rows that it can use but does not need.
+    pub draft: usize,
     /// Step at which it last had rows (or was admitted).
     pub served: u64,
 }
@@ -59,9 +61,9 @@ pub struct Chunk {
     pub id: u64,
     /// Position of the first row.
     pub start: usize,
-    /// Number of rows, at least 1.
+    /// Number of rows, at least 1; those beyond the known tokens are for drafted ones.
     pub rows: usize,
-    /// Whether the last row is that of the last known token, whose logits choose the next.
+    /// Whether the last known token has a row, whose logits choose the next.
     pub last: bool,
 }
 
@@ -70,10 +72,13 @@ pub struct Chunk {
 /// Every decoding sequence gets one row. What is left goes to the prefills of one client after the other: by the highest
 /// priority among them, which grows while they have nothing, then by the rows that the clients had. Of a client's
 /// prefills the oldest gets half, so that none waits for ever; then the shortest of the highest priority go first.
-/// Where decoding takes all rows and more is running, everybody takes turns.
+/// What they leave goes to drafts, in equal parts. Where decoding takes all rows and more is running, everybody takes turns.
 pub fn schedule(running: &[Running], budget: &Budget, now: u64) -> Vec<Chunk> {
     let decoding = running.iter().filter(|r| r.decodes()).count();
-    let most = if decoding > 0 { budget.mixed_rows.min(budget.rows) } else { budget.rows };
+    let most = match decoding {
+        0 => budget.rows,
+        _ => budget.rows.min(decoding + budget.mixed_rows),
+    };
     let rows = match decoding >= most && running.len() > most {
         true => turns(running, most),
         false => shares(running, most - decoding, now),
@@ -82,7 +87,7 @@ pub fn schedule(running: &[Running], budget: &Budget, now: u64) -> Vec<Chunk> {
         id: r.id,
         start: r.computed,
         rows,
-        last: r.computed + rows == r.known,
+        last: r.computed + rows >= r.known,
     };
     let planned = running.iter().zip(rows).filter(|&(_, rows)| rows > 0);
     let mut chunks: Vec<(bool, Chunk)> = planned.map(|p| (!p.0.decodes(), chunk(p))).collect();
@@ -126,7 +131,28 @@ fn shares(running: &[Running], mut left: usize, now: u64) -> Vec<usize> {
             left -= more;
         }
     }
+    draft(running, &mut rows, left);
     rows
+}
+
+/// Gives `left` rows to drafts in equal parts, where what one does not need goes to the others.
+fn draft(running: &[Running], rows: &mut [usize], mut left: usize) {
+    let wants = |i: usize, rows: &[usize]| {
+        let draft = if running[i].decodes() && rows[i] > 0 { running[i].draft } else { 0 };
+        draft.saturating_sub(rows[i].saturating_sub(1))
+    };
+    while left > 0 {
+        let hungry: Vec<usize> = (0..running.len()).filter(|&i| wants(i, rows) > 0).collect();
+        if hungry.is_empty() {
+            return;
+        }
+        let part = (left / hungry.len()).max(1);
+        for i in hungry {
+            let more = part.min(wants(i, rows)).min(left);
+            rows[i] += more;
+            left -= more;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::pages::{Pages, Table};
 use crate::queue::Ticket;
 use crate::request::{Done, Event, Failure, Finish, Listener, Request, Timings};
 use crate::sample::{SampleError, Sampler, Scratch};
-use crate::schedule::Running;
+use crate::schedule::{Chunk, Running};
+use crate::speculate::Drafting;
 use crate::stop::Stops;
 
 /// What the engine's thread is asked for.
@@ -53,6 +54,8 @@ impl Job {
             prompt_tokens: self.request.prompt.len(),
             cached_tokens: 0,
             generated_tokens: 0,
+            drafted: 0,
+            accepted: 0,
             timings: Timings {
                 queue: self.submitted.elapsed().as_secs_f64(),
                 ..Timings::default()
@@ -81,6 +84,7 @@ pub(crate) struct Sequence<'t> {
     pub(crate) end: Option<End>,
     priority: i8,
     began: u64,
+    pub(crate) drafting: Drafting,
     limit: usize,
     sampler: Sampler,
     detokenizer: Detokenizer<'t>,
@@ -94,7 +98,8 @@ pub(crate) struct Sequence<'t> {
 impl<'t> Sequence<'t> {
     /// Starts a job on its pages and says so.
     pub(crate) fn start(job: Job, table: Table, tokenizer: &'t Tokenizer, now: u64) -> Self {
-        let Request { prompt, sample, stop, show_special, client, priority, .. } = job.request;
+        let Request { prompt, sample, stop, show_special, client, priority, speculate, .. } =
+            job.request;
         let cached = table.cached();
         let mut sequence = Sequence {
             id: job.id,
@@ -108,6 +113,7 @@ impl<'t> Sequence<'t> {
             began: now,
             table,
             end: None,
+            drafting: Drafting::new(speculate),
             limit: job.limit,
             sampler: Sampler::new(sample, job.seed),
             detokenizer: tokenizer.detokenizer().with_special(show_special),
@@ -136,8 +142,46 @@ impl<'t> Sequence<'t> {
             known: self.tokens.len(),
             stop_at: pages.stop_at(self.prompt, self.computed),
             began: self.began,
+            draft: self.drafting.wanted,
             served: self.served,
         }
+    }
+
+    /// Whether one known token is left to be computed.
+    pub(crate) fn decodes(&self) -> bool {
+        self.tokens.len() - self.computed == 1
+    }
+
+    /// Tokens that it can draft: those after which another could still be chosen.
+    pub(crate) fn room(&self) -> usize {
+        (self.limit - 1).saturating_sub(self.tokens.len())
+    }
+
+    /// Positions whose keys and values it needs at most.
+    pub(crate) fn positions(&self) -> usize {
+        self.prompt.max(self.limit - 1)
+    }
+
+    /// The tokens of its rows in a step: known ones, then drafted ones.
+    pub(crate) fn rows(&self, chunk: &Chunk) -> impl Iterator<Item = u32> {
+        let known = self.tokens.iter().skip(chunk.start);
+        known.chain(&self.drafting.tokens).copied().take(chunk.rows)
+    }
+
+    /// Notes that `rows` were computed from its first position to come. Those count whose tokens are its own; drafts
+    /// that are not will be computed over. Gives how many were drafted, and how many of these were right.
+    pub(crate) fn progress(&mut self, rows: &[u32], now: u64) -> (usize, usize) {
+        let own = self.tokens.iter().skip(self.computed);
+        let right = rows.iter().zip(own).take_while(|(row, own)| row == own).count();
+        self.computed += right;
+        self.served = now;
+        self.drafting.settle(rows.len() - 1, right - 1)
+    }
+
+    /// Whether a row is that of its last token, so that its logits choose the next.
+    pub(crate) fn stands_at(&self, position: u32, token: u32) -> bool {
+        let last = self.tokens.len() - 1;
+        self.end.is_none() && position as usize == last && self.tokens[last] == token
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -153,6 +197,9 @@ impl<'t> Sequence<'t> {
             }
             false => Some(End::Finished(Finish::Length)),
         };
+        if self.is_cancelled() {
+            self.end.get_or_insert(End::Finished(Finish::Cancelled));
+        }
     }
 
     fn choose(
@@ -185,6 +232,8 @@ impl<'t> Sequence<'t> {
                 prompt_tokens: self.prompt,
                 cached_tokens: self.cached,
                 generated_tokens: self.tokens.len() - self.prompt,
+                drafted: self.drafting.drafted,
+                accepted: self.drafting.accepted,
                 timings: self.timings(),
             }),
         };

@@ -1,12 +1,15 @@
 //! The engine's thread: takes requests, plans a step, computes it, turns logits into events. All state is here and
-//! nothing is locked; who is next is decided in `queue` and `schedule`. A panic or a failing device ends the requests that ran and empties the cache; the queue survives.
+//! nothing is locked; who is next is decided in `queue` and `schedule`. A panic or a failing device ends the requests
+//! that ran and empties the cache; the queue survives.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
 
-use hob_model::{Batch, Output, Place};
+use hob_model::{Batch, Output, Place, Span};
 use hob_text::Tokenizer;
 
 use crate::Runner;
@@ -20,6 +23,7 @@ use crate::request::{Event, Failure, Finish};
 use crate::sample::Scratch;
 use crate::schedule::{Budget, Chunk, Running, schedule};
 use crate::sequence::{End, Job, Sequence, Work};
+use crate::speculate::Speculator;
 
 /// Failed steps in a row after which the device counts as lost.
 const MAX_FAULTS: u32 = 3;
@@ -34,12 +38,15 @@ pub(crate) struct Worker<'t> {
     pages: Pages,
     reserve: Reserve,
     embedder: Embedder,
+    speculator: Speculator,
     waiting: Queue<Box<Job>>,
     running: Vec<Sequence<'t>>,
     /// Sequences of every client that has any.
     held: HashMap<Client, usize>,
     shares: Shares,
     batch: Batch,
+    /// Tokens of the rows of one sequence.
+    rows: Vec<u32>,
     scratch: Scratch,
     now: u64,
     faults: u32,
@@ -50,6 +57,7 @@ impl<'t> Worker<'t> {
         runner: Runner,
         tokenizer: &'t Tokenizer,
         budget: Budget,
+        speculator: Speculator,
         inbox: Receiver<Work>,
         shared: Arc<Shared>,
     ) -> Self {
@@ -61,6 +69,7 @@ impl<'t> Worker<'t> {
             pages,
             room,
             embedder: Embedder::new(shared.clone()),
+            speculator,
             runner,
             tokenizer,
             budget,
@@ -71,6 +80,7 @@ impl<'t> Worker<'t> {
             held: HashMap::new(),
             shares: Shares::default(),
             batch: Batch::new(),
+            rows: Vec::new(),
             scratch: Scratch::default(),
             now: 0,
             faults: 0,
@@ -178,9 +188,15 @@ impl<'t> Worker<'t> {
         if open {
             self.admit()?;
         }
+        self.speculator.propose(&mut self.running, self.budget.mixed_rows);
         let chunks = schedule(&self.state(), &self.budget, self.now);
+        self.speculator.draft(&mut self.running, &chunks);
+        let start = Instant::now();
         self.compute(&chunks)?;
-        self.choose(&chunks)
+        self.charge(&chunks)?;
+        self.choose(&chunks)?;
+        self.speculator.learn(self.batch.rows(), start.elapsed().as_secs_f64());
+        self.progress(&chunks)
     }
 
     /// The scheduler's view, which knows sequences by their index.
@@ -240,13 +256,15 @@ impl<'t> Worker<'t> {
         }
     }
 
-    /// Runs the planned rows and notes their progress.
+    /// Runs the planned rows.
     fn compute(&mut self, chunks: &[Chunk]) -> Result<(), String> {
-        let Self { runner, pages, running, shares, shared, batch, now, .. } = self;
+        let Self { runner, pages, running, batch, rows, .. } = self;
         batch.clear();
         for c in chunks {
             let sequence = find(running, c.id)?;
-            let end = c.start + c.rows;
+            rows.clear();
+            rows.extend(sequence.rows(c));
+            let end = c.start + rows.len();
             if c.start != sequence.computed {
                 return Err(format!(
                     "request {} is planned from {} but stands at {}",
@@ -256,22 +274,41 @@ impl<'t> Worker<'t> {
             if !pages.cover(&mut sequence.table, c.start..end) {
                 return Err(format!("no page for position {end} of request {}", sequence.id));
             }
-            let output = if c.last { Output::Last } else { Output::None };
-            let rows = &sequence.tokens[c.start..end];
+            // Only a sequence that decodes has drafts: all of its rows are to be judged.
+            let output = match c.last {
+                true if sequence.decodes() => Output::All,
+                true => Output::Last,
+                false => Output::None,
+            };
             let tables = sequence.table.tables();
             let place = Place { tables: &tables, state: sequence.table.state() };
             let pushed = batch.push_at(rows, c.start as u32, &place, output);
             pushed.map_err(|error| error.to_string())?;
         }
-        tried(|| runner.step(batch))?;
+        tried(|| runner.step(batch))
+    }
+
+    /// Notes which client had which rows.
+    fn charge(&mut self, chunks: &[Chunk]) -> Result<(), String> {
+        let Self { running, shares, shared, now, .. } = self;
         for c in chunks {
             let sequence = find(running, c.id)?;
-            let prefill = sequence.tokens.len() - c.start > 1;
+            let prefill = !sequence.decodes();
             shares.charge(sequence.client, c.rows, prefill, *now);
             let prompt = sequence.prompt.saturating_sub(c.start).min(c.rows);
             count(&shared.counts.prompt_tokens, prompt);
-            sequence.computed = c.start + c.rows;
-            sequence.served = *now;
+        }
+        Ok(())
+    }
+
+    /// Notes the progress: what was computed for tokens that are the sequence's own.
+    fn progress(&mut self, chunks: &[Chunk]) -> Result<(), String> {
+        let Self { runner, pages, running, batch, now, shared, .. } = self;
+        for (c, span) in chunks.iter().zip(batch.spans()) {
+            let sequence = find(running, c.id)?;
+            let (drafted, right) = sequence.progress(&batch.tokens()[span.rows.clone()], *now);
+            shared.drafted.fetch_add(drafted, Ordering::Relaxed);
+            shared.accepted.fetch_add(right, Ordering::Relaxed);
             pages.publish(&mut sequence.table, &sequence.tokens[..sequence.computed]);
             if let Some(to) = pages.keep(&sequence.table, sequence.computed) {
                 tried(|| runner.copy_state(sequence.table.state(), to))?;
@@ -280,16 +317,22 @@ impl<'t> Worker<'t> {
         Ok(())
     }
 
-    /// Chooses the next token of every sequence whose last known token was computed.
+    /// Chooses the next tokens of every sequence whose last known token was computed: one, and one more for each draft
+    /// that it is equal to.
     fn choose(&mut self, chunks: &[Chunk]) -> Result<(), String> {
-        let Self { runner, running, shared, scratch, tokenizer, .. } = self;
+        let Self { runner, running, batch, shared, scratch, tokenizer, .. } = self;
         let (vocab, most) = (runner.model().vocab as usize, runner.limits().logits);
-        let last: Vec<u64> = chunks.iter().filter(|c| c.last).map(|c| c.id).collect();
-        for (group, ids) in last.chunks(most).enumerate() {
+        let spans = chunks.iter().zip(batch.spans());
+        let outputs = spans.flat_map(|(c, span)| outputs(span).map(|row| (c.id, row)));
+        let outputs: Vec<(u64, usize)> = outputs.collect();
+        for (group, outputs) in outputs.chunks(most).enumerate() {
             let first = group * most;
-            let logits = tried(|| runner.logits(first..first + ids.len()))?;
-            for (id, logits) in ids.iter().zip(logits.chunks_exact(vocab)) {
-                let sequence = find(running, *id)?;
+            let logits = tried(|| runner.logits(first..first + outputs.len()))?;
+            for (&(id, row), logits) in outputs.iter().zip(logits.chunks_exact(vocab)) {
+                let sequence = find(running, id)?;
+                if !sequence.stands_at(batch.positions()[row], batch.tokens()[row]) {
+                    continue;
+                }
                 let (eog, known) = (tokenizer.eog_tokens(), sequence.tokens.len());
                 if let Err(fault) = contained(|| sequence.advance(logits, eog, scratch)) {
                     sequence.end = Some(End::Failed(Failure::Step(fault)));
@@ -345,6 +388,16 @@ impl<'t> Worker<'t> {
         store(&self.shared.cached, self.pages.cached());
         store(&self.shared.checkpoints, self.pages.checkpoints());
         self.shared.counts.steps.store(self.now, Ordering::Relaxed);
+    }
+}
+
+/// Rows of a span that have logits.
+fn outputs(span: &Span) -> Range<usize> {
+    let Range { start, end } = span.rows;
+    match span.output {
+        Output::All => start..end,
+        Output::Last => end - 1..end,
+        Output::None => end..end,
     }
 }
 

@@ -17,6 +17,7 @@ fn running(id: u64, computed: usize, known: usize) -> Running {
         known,
         stop_at: usize::MAX,
         began: 1,
+        draft: 0,
         served: 1,
     }
 }
@@ -46,7 +47,21 @@ fn a_decoding_sequence_does_not_wait_for_a_long_prefill() {
     let mut state = vec![running(1, 0, 1000)];
     assert_eq!(plan(&state, budget(512, 64)), [(1, 512, false)]);
     state.push(running(2, 50, 51));
-    assert_eq!(plan(&state, budget(512, 64)), [(2, 1, true), (1, 63, false)]);
+    assert_eq!(plan(&state, budget(512, 64)), [(2, 1, true), (1, 64, false)]);
+}
+
+#[test]
+fn drafts_have_what_prefills_leave() {
+    let drafts = |id, draft| Running { draft, ..running(id, 9, 10) };
+    let state = [drafts(1, 8), drafts(2, 2), running(3, 0, 4)];
+    assert_eq!(plan(&state, budget(64, 10)), [(1, 5, true), (2, 3, true), (3, 4, true)]);
+    assert_eq!(plan(&state[..2], budget(6, 10)), [(1, 3, true), (2, 3, true)]);
+    // Every decoding sequence comes before any draft, and so does a prompt.
+    let state = [drafts(1, 8), drafts(2, 8), running(3, 0, 100)];
+    assert_eq!(plan(&state, budget(64, 10)), [(1, 1, true), (2, 1, true), (3, 10, false)]);
+    // What prefills has no draft.
+    let state = [Running { draft: 8, ..running(1, 0, 20) }];
+    assert_eq!(plan(&state, budget(64, 64)), [(1, 20, true)]);
 }
 
 #[test]
@@ -125,14 +140,19 @@ impl Job {
     /// Does as planned.
     fn advance(&mut self, c: &Chunk, now: u64) {
         assert_eq!(c.start, self.r.computed);
-        assert!(c.rows > 0 && c.start + c.rows <= self.r.known.min(self.r.stop_at));
-        assert_eq!(c.last, c.start + c.rows == self.r.known);
-        self.r.computed += c.rows;
+        let draft = if self.r.decodes() { self.r.draft } else { 0 };
+        assert!(c.rows > 0 && c.start + c.rows <= self.r.known.min(self.r.stop_at) + draft);
+        assert_eq!(c.last, c.start + c.rows >= self.r.known);
+        // Of the drafted tokens about half are right.
+        let drafted = (c.start + c.rows).saturating_sub(self.r.known);
+        let right = (drafted / 2).min(self.left.saturating_sub(1));
+        self.r.computed += c.rows - drafted + right;
         self.r.served = now;
         if c.last {
-            self.r.known += 1;
-            self.left -= 1;
+            self.r.known += 1 + right;
+            self.left -= 1 + right;
         }
+        self.r.draft = (now % 4) as usize;
         self.r.stop_at = stop(self.prompt, self.r.computed);
     }
 }
@@ -173,11 +193,13 @@ proptest! {
             let state: Vec<Running> = jobs.iter().map(|j| j.r).collect();
             let chunks = schedule(&state, &budget, now);
             let decoding = state.iter().filter(|r| r.decodes()).count();
-            let most = if decoding > 0 { budget.mixed_rows } else { rows };
-            let wanted: usize = state.iter().map(Running::wants).sum();
+            let most = if decoding > 0 { rows.min(decoding + budget.mixed_rows) } else { rows };
+            let drafts: usize = state.iter().filter(|r| r.decodes()).map(|r| r.draft).sum();
+            let wanted = state.iter().map(Running::wants).sum::<usize>() + drafts;
             let planned: usize = chunks.iter().map(|c| c.rows).sum();
             // Where all take turns, each has one row.
-            let least = if decoding >= most { most.min(state.len()) } else { most.min(wanted) };
+            let turns = decoding >= most && state.len() > most;
+            let least = if turns { most } else { most.min(wanted) };
             prop_assert_eq!(planned, least);
             let mut seen = Vec::new();
             for c in &chunks {
