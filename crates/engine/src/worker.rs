@@ -351,3 +351,6 @@ impl<'t> Worker<'t> {
 fn find<'a, 't>(running: &'a mut [Sequence<'t>], id: u64) -> Result<&'a mut Sequence<'t>, String> {
     running.get_mut(id as usize).ok_or_else(|| format!("sequence {id} is planned but does not run"))
 }
+
+#[cfg(test)]
+mod tests;
