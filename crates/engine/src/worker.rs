@@ -219,6 +219,8 @@ impl<'t> Worker<'t> {
     /// Takes a request that fits out of the queue.
     fn start(&mut self, pick: &Pick) -> Result<(), String> {
         let Some(job) = self.waiting.take(pick) else { return Ok(()) };
+        // Counted as running before it stops to count as waiting, so that it is never neither.
+        self.shared.running.store(self.running.len() + 1, Ordering::Relaxed);
         if !job.listener.cancel().leave() {
             self.drop_job(job);
             return Ok(());

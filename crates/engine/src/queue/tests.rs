@@ -20,7 +20,7 @@ fn queue(tickets: &[Ticket]) -> Queue<()> {
 
 /// The order in which all are picked in step `now` when each client holds what was picked of it.
 fn order(mut queue: Queue<()>, now: u64) -> Vec<u64> {
-    let (mut held, round) = (HashMap::new(), Round::new(now));
+    let (mut held, mut round) = (HashMap::new(), Round::new(now));
     let mut order = Vec::new();
     loop {
         let standing = |client| Standing { held: held.get(&client).copied().unwrap_or(0), had: 0 };
