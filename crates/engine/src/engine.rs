@@ -267,9 +267,11 @@ impl Engine {
         let shared = &self.0.shared;
         let load = |from: &AtomicUsize| from.load(Ordering::Relaxed);
         let sum = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        // In this order, what starts meanwhile is seen as one of them.
+        let waiting = shared.waiting.load(Ordering::Acquire);
         Status {
             running: load(&shared.running),
-            waiting: load(&shared.waiting),
+            waiting,
             total_pages: self.0.total_pages,
             available_pages: load(&shared.available),
             cached_pages: load(&shared.cached),

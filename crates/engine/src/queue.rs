@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry as Slot;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::ops::Bound;
 
 use crate::client::{AGE, Client, level};
@@ -154,10 +154,17 @@ enum Passed {
     All,
 }
 
+/// Smallest first: level downwards, sequences and rows of the client, the order within it.
+type Rank = (Reverse<i64>, usize, u64, Key);
+
 /// The picks of one step.
 #[derive(Debug)]
 pub struct Round {
     now: u64,
+    /// The first of every lane, once they were looked at, but for that of the last pick.
+    firsts: Option<BinaryHeap<Reverse<(Rank, u64)>>>,
+    /// Lane of the last pick; nothing changes in the others meanwhile.
+    last: Option<u64>,
     passed: HashMap<u64, Passed>,
     refused: usize,
     over: bool,
@@ -166,14 +173,14 @@ pub struct Round {
 impl Round {
     /// That of step `now`.
     pub fn new(now: u64) -> Self {
-        Round { now, passed: HashMap::new(), refused: 0, over: false }
+        let passed = HashMap::new();
+        Round { now, firsts: None, last: None, passed, refused: 0, over: false }
     }
 
-    /// Whose turn it is. With `reserved`, what is left is for clients that run nothing.
-    ///
-    /// The cost is that of looking at the first request of every client.
+    /// Whose turn it is. With `reserved`, which then holds for the rest of the step, what is left is for clients that
+    /// run nothing. Between two calls only what concerns the picked request's client may change.
     pub fn next<T>(
-        &self,
+        &mut self,
         queue: &Queue<T>,
         reserved: bool,
         standing: impl Fn(Client) -> Standing,
@@ -181,28 +188,46 @@ impl Round {
         if self.over {
             return None;
         }
-        let firsts = queue.lanes.iter().filter_map(|(&client, lane)| {
-            let ticket = self.first(client, lane)?;
-            let standing = standing(Client::of(client, ticket.id));
-            if reserved && standing.held > 0 {
-                return None;
+        let looked = self.firsts.take();
+        let rank = |client| self.rank(queue, client, &standing).map(Reverse);
+        let mut firsts: BinaryHeap<_> = match looked {
+            None => queue.lanes.keys().filter_map(|&client| rank(client)).collect(),
+            Some(mut firsts) => {
+                firsts.extend(self.last.and_then(rank));
+                firsts
             }
-            let since = ticket.since.max(lane.seen);
-            let level = level(ticket.priority, since, self.now);
-            let rank = (Reverse(level), standing.held, standing.had, ticket.key());
-            let overdue = self.now.saturating_sub(since) >= PATIENCE;
-            Some((rank, Pick { ticket, newcomer: standing.held == 0, overdue }))
-        });
-        firsts.min_by_key(|&(rank, _)| rank).map(|(_, pick)| pick)
+        };
+        let mut best = firsts.pop();
+        while reserved && best.is_some_and(|Reverse(((_, held, ..), _))| held > 0) {
+            best = firsts.pop();
+        }
+        self.firsts = Some(firsts);
+        let Reverse(((_, held, _, key), client)) = best?;
+        self.last = Some(client);
+        let lane = queue.lanes.get(&client)?;
+        let (ticket, _) = lane.entries.get(&key)?;
+        let since = ticket.since.max(lane.seen);
+        let overdue = self.now.saturating_sub(since) >= PATIENCE;
+        Some(Pick { ticket: *ticket, newcomer: held == 0, overdue })
     }
 
-    fn first<T>(&self, client: u64, lane: &Lane<T>) -> Option<Ticket> {
+    /// Rank of the first request of a lane that has not been passed.
+    fn rank<T>(
+        &self,
+        queue: &Queue<T>,
+        client: u64,
+        standing: impl Fn(Client) -> Standing,
+    ) -> Option<(Rank, u64)> {
+        let lane = queue.lanes.get(&client)?;
         let from = match self.passed.get(&client) {
             None => Bound::Unbounded,
             Some(&Passed::Until(key)) => Bound::Excluded(key),
             Some(Passed::All) => return None,
         };
-        lane.entries.range((from, Bound::Unbounded)).next().map(|(_, (ticket, _))| *ticket)
+        let (&key, (ticket, _)) = lane.entries.range((from, Bound::Unbounded)).next()?;
+        let Standing { held, had } = standing(Client::of(client, ticket.id));
+        let level = level(ticket.priority, ticket.since.max(lane.seen), self.now);
+        Some(((Reverse(level), held, had, key), client))
     }
 
     /// A pick does not fit. Requests of other clients may pass it, unless it has been passed for too long.

@@ -176,7 +176,7 @@ impl Cancel {
         let order = Ordering::Relaxed;
         let left = state.compare_exchange(WAITING, LEFT, order, order).is_ok();
         if left {
-            shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            shared.waiting.fetch_sub(1, Ordering::Release);
         }
         left
     }

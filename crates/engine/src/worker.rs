@@ -235,6 +235,8 @@ impl<'t> Worker<'t> {
     /// Takes a request that fits out of the queue.
     fn start(&mut self, pick: &Pick) -> Result<(), String> {
         let Some(job) = self.waiting.take(pick) else { return Ok(()) };
+        // Counted as running before it stops to count as waiting, so that it is never neither.
+        self.shared.running.store(self.running.len() + 1, Ordering::Relaxed);
         if !job.listener.cancel().leave() {
             self.drop_job(job);
             return Ok(());
@@ -404,3 +406,6 @@ fn outputs(span: &Span) -> Range<usize> {
 fn find<'a, 't>(running: &'a mut [Sequence<'t>], id: u64) -> Result<&'a mut Sequence<'t>, String> {
     running.get_mut(id as usize).ok_or_else(|| format!("sequence {id} is planned but does not run"))
 }
+
+#[cfg(test)]
+mod tests;
