@@ -13,6 +13,7 @@ use hob_model::{Head, PAGE, Pooling};
 use hob_text::Tokenizer;
 
 use crate::embed::{Embed, EmbedJob, Embedding, Reply};
+use crate::grammar::Follower;
 use crate::pages::{Pages, Room};
 use crate::request::{Cancel, Listener, MAX_STOP_BYTES, MAX_STOPS, Request, Sink, Stream};
 use crate::schedule::Budget;
@@ -79,6 +80,8 @@ struct Handle {
     shared: Arc<Shared>,
     config: EngineConfig,
     vocab: usize,
+    /// Tokens of the tokenizer; the model may have more.
+    known: usize,
     eog: Vec<u32>,
     /// How an encoder makes its vectors.
     pooling: Option<Pooling>,
@@ -110,6 +113,7 @@ impl Engine {
             sequences: config.sequences,
         };
         let (vocab, eog) = (runner.model().vocab as usize, tokenizer.eog_tokens().to_vec());
+        let known = tokenizer.vocab_size();
         let pooling = match runner.model().head {
             Head::Pool(pooling) => Some(pooling),
             Head::Logits(_) => None,
@@ -125,6 +129,7 @@ impl Engine {
             shared,
             config,
             vocab,
+            known,
             eog,
             pooling,
             longest,
@@ -236,6 +241,7 @@ impl Handle {
         self.check_tokens(&request.prompt)?;
         request.sample.validate(self.vocab)?;
         check_stops(&request.stop)?;
+        let follower = self.follower(&request)?;
         if request.ignore_eos {
             let known: HashSet<u32> =
                 self.eog.iter().copied().filter(|&t| (t as usize) < self.vocab).collect();
@@ -248,9 +254,27 @@ impl Handle {
             seed: request.sample.seed.unwrap_or_else(|| self.entropy.hash_one(id)),
             limit: tokens + request.max_tokens.unwrap_or(room).min(room),
             request,
+            follower,
             listener: Listener::new(sink),
             submitted: Instant::now(),
         })
+    }
+
+    /// What keeps the answer to its constraint.
+    fn follower(&self, request: &Request) -> Result<Option<Follower>, EngineError> {
+        let Some(constraint) = &request.constraint else { return Ok(None) };
+        if constraint.vocab() != self.known {
+            return Err(EngineError::Range {
+                what: "the vocabulary of the constraint",
+                found: constraint.vocab(),
+                expected: format!("that of the model, which has {} tokens", self.known),
+            });
+        }
+        let mut follower = constraint.follow()?;
+        if request.ignore_eos {
+            follower.forbid_ends();
+        }
+        Ok(Some(follower))
     }
 
     /// Checks texts and settles how they become vectors.

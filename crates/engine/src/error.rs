@@ -4,6 +4,7 @@
 use hob_cpu::CpuError;
 use hob_model::{BatchError, ModelError, OpsError};
 
+use crate::grammar::GrammarError;
 use crate::sample::OptionError;
 
 /// Why a model cannot be loaded, stepped, or asked.
@@ -72,6 +73,9 @@ pub enum EngineError {
     /// A sampling option out of its range.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// A constraint that cannot be followed.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// Too many requests wait already.
     #[error("{limit} requests are waiting already")]
     Busy {

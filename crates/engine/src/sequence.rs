@@ -6,9 +6,10 @@ use std::time::Instant;
 use hob_text::{Detokenizer, Tokenizer};
 
 use crate::embed::EmbedJob;
+use crate::grammar::Follower;
 use crate::pages::{Pages, Table};
 use crate::request::{Done, Event, Failure, Finish, Listener, Request, Timings};
-use crate::sample::{SampleError, Sampler, Scratch};
+use crate::sample::{Sampler, Scratch};
 use crate::schedule::Running;
 use crate::stop::Stops;
 
@@ -24,6 +25,8 @@ pub(crate) enum Work {
 pub(crate) struct Job {
     pub(crate) id: u64,
     pub(crate) request: Request,
+    /// Keeps the answer to the request's constraint.
+    pub(crate) follower: Option<Follower>,
     pub(crate) seed: u64,
     /// Tokens, prompt included, at which it ends.
     pub(crate) limit: usize,
@@ -72,6 +75,7 @@ pub(crate) struct Sequence<'t> {
     cached: usize,
     limit: usize,
     sampler: Sampler,
+    follower: Option<Follower>,
     detokenizer: Detokenizer<'t>,
     stops: Stops,
     listener: Listener,
@@ -96,6 +100,7 @@ impl<'t> Sequence<'t> {
             end: None,
             limit: job.limit,
             sampler: Sampler::new(sample, job.seed),
+            follower: job.follower,
             detokenizer: tokenizer.detokenizer().with_special(show_special),
             stops: Stops::new(stop),
             listener: job.listener,
@@ -130,9 +135,7 @@ impl<'t> Sequence<'t> {
     pub(crate) fn advance(&mut self, logits: &[f32], eog: &[u32], scratch: &mut Scratch) {
         self.first.get_or_insert_with(Instant::now);
         self.end = match self.tokens.len() < self.limit {
-            true => {
-                self.choose(logits, eog, scratch).unwrap_or_else(|e| Some(End::Failed(e.into())))
-            }
+            true => self.choose(logits, eog, scratch).unwrap_or_else(|e| Some(End::Failed(e))),
             false => Some(End::Finished(Finish::Length)),
         };
     }
@@ -142,16 +145,27 @@ impl<'t> Sequence<'t> {
         logits: &[f32],
         eog: &[u32],
         scratch: &mut Scratch,
-    ) -> Result<Option<End>, SampleError> {
-        let choice = self.sampler.sample(logits, &self.tokens, scratch)?;
+    ) -> Result<Option<End>, Failure> {
+        let allowed = match &mut self.follower {
+            None => None,
+            Some(follower) => match follower.allowed()? {
+                None => return Ok(Some(End::Finished(Finish::Stop))),
+                some => some,
+            },
+        };
+        let choice = self.sampler.sample(logits, allowed, &self.tokens, scratch)?;
         self.tokens.push(choice.token);
         if eog.contains(&choice.token) {
             return Ok(Some(End::Finished(Finish::Stop)));
+        }
+        if let Some(follower) = &mut self.follower {
+            follower.take(choice.token)?;
         }
         let (text, stop) = self.stops.push(self.detokenizer.push(choice.token));
         self.listener.tell(Event::Token { id: choice.token, text, logprobs: choice.logprobs });
         let finish = match stop {
             Some(stop) => Some(Finish::StopString(stop)),
+            None if self.follower.as_ref().is_some_and(Follower::is_complete) => Some(Finish::Stop),
             None => (self.tokens.len() >= self.limit).then_some(Finish::Length),
         };
         Ok(finish.map(End::Finished))
