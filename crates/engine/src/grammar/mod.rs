@@ -9,12 +9,14 @@ mod tests;
 mod vocabulary;
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use hob_text::Tokenizer;
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
-use llguidance::{ParserFactory, TokenParser};
+use llguidance::{Matcher, ParserFactory, TokenParser};
 
 use crate::fault::{contained, tried};
 pub(crate) use follow::Follower;
@@ -24,19 +26,23 @@ pub const MAX_RULE_BYTES: usize = 256 << 10;
 /// The deepest nesting of a schema.
 pub const MAX_SCHEMA_DEPTH: usize = 64;
 /// Most values in a schema, keys not counted.
-pub const MAX_SCHEMA_VALUES: usize = 20_000;
+pub const MAX_SCHEMA_VALUES: usize = 10_000;
+/// Most keys of one object in a schema: matching those that may be left out costs their square.
+pub const MAX_SCHEMA_PROPERTIES: usize = 500;
 /// The longest regular expression, bytes.
 pub const MAX_REGEX_BYTES: usize = 16 << 10;
 
 /// Compiling recurses as deep as rules refer to each other; only what is used becomes memory.
 const STACK_BYTES: usize = 256 << 20;
+/// The longest that compiling may take; what llguidance does not count is ended by this.
+const MAX_COMPILE: Duration = Duration::from_secs(2);
 /// The longest message that is handed on, bytes.
 const MAX_MESSAGE_BYTES: usize = 400;
 
 /// Bounds of compiling (tens of milliseconds) and of one token's mask (some ten).
 fn limits() -> ParserLimits {
     ParserLimits {
-        max_items_in_row: 2_000,
+        max_items_in_row: 1_000,
         initial_lexer_fuel: 1_000_000,
         step_lexer_fuel: 150_000,
         step_max_items: 50_000,
@@ -111,7 +117,7 @@ impl Grammars {
         Ok(Grammars(Arc::new(Tables { factory, tokenizer: tokenizer.clone() })))
     }
 
-    /// Compiles a rule, on the caller's thread, in bounded time.
+    /// Compiles a rule while the caller waits, two seconds at most.
     ///
     /// # Errors
     /// [`GrammarError::TooLarge`] and [`GrammarError::Rule`].
@@ -143,14 +149,23 @@ impl Grammars {
     /// Compiles grammars, the first of which starts.
     fn parser(&self, grammars: Vec<GrammarWithLexer>) -> Result<TokenParser, GrammarError> {
         let grammar = TopLevelGrammar { grammars, max_tokens: None };
-        let compile = || self.0.factory.create_parser(grammar);
-        std::thread::scope(|scope| {
-            let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
-            let thread = builder.spawn_scoped(scope, || tried(compile));
-            let thread = thread.map_err(|e| GrammarError::Rule(format!("no thread: {e}")))?;
-            let panicked = Err("the compiler panicked".to_owned());
-            thread.join().unwrap_or(panicked).map_err(|e| GrammarError::Rule(short(&e)))
-        })
+        let (tables, (sender, result)) = (self.0.clone(), channel());
+        let compile = move || {
+            // Nobody listens any more after a while.
+            let _ = sender.send(tried(|| {
+                tables.factory.create_parser(grammar).and_then(|parser| {
+                    // The first mask is often the dearest.
+                    let mut trial = Matcher::new(Ok(parser.deep_clone()));
+                    trial.compute_mask_or_eos().map(|_| parser)
+                })
+            }));
+        };
+        let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
+        builder.spawn(compile).map_err(|e| GrammarError::Rule(format!("no thread: {e}")))?;
+        match result.recv_timeout(MAX_COMPILE) {
+            Ok(parser) => parser.map_err(|e| GrammarError::Rule(short(&e))),
+            Err(_) => Err(GrammarError::Rule("it takes too long to compile".to_owned())),
+        }
     }
 }
 
@@ -262,6 +277,7 @@ fn at_most(what: &'static str, found: usize, most: usize) -> Result<(), GrammarE
 
 /// A message without the parts of the grammar that it may quote at length.
 fn short(message: &str) -> String {
+    let message = message.split("\n<backtrace").next().unwrap_or(message);
     match message.len() <= MAX_MESSAGE_BYTES {
         true => message.trim_end().to_owned(),
         false => format!("{}…", &message[..message.floor_char_boundary(MAX_MESSAGE_BYTES)]),

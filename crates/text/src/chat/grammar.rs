@@ -493,13 +493,16 @@ impl Rules {
         let listed = schema.get("const").map(std::slice::from_ref);
         let Some(values) = listed.or_else(|| Some(schema.get("enum")?.as_array()?.as_slice()))
         else {
-            let others: Vec<String> = closes[1..].iter().map(|close| escaped(close)).collect();
-            let any = match others.is_empty() {
-                true => "/(?s:.*)/".to_owned(),
-                false => format!("~/(?s:.*)({})(?s:.*)/", others.join("|")),
-            };
-            self.add(&format!("{rule}[suffix={}]", literal(tags.value)), &any);
-            return Some(rule.to_owned());
+            // Up to the first tag that closes it, and without those that close more.
+            let close = escaped(tags.value);
+            let others: Vec<String> = closes.iter().skip(1).map(|close| escaped(close)).collect();
+            let rule = rule.to_uppercase();
+            let mut any = format!("/(?s:.*){close}/ & ~/(?s:.*){close}(?s:.+)/");
+            if !others.is_empty() {
+                any += &format!(" & ~/(?s:.*)({})(?s:.*)/", others.join("|"));
+            }
+            self.add(&rule, &any);
+            return Some(rule);
         };
         let plain =
             |text: &&str| text.trim() == *text && !closes.iter().any(|close| text.contains(close));

@@ -65,7 +65,8 @@ fn draw(tokenizer: &Tokenizer, constraint: &Constraint, rng: &mut Rng) -> Option
         }
         let end = allowed.iter().copied().find(|&t| tokenizer.is_eog(t));
         let any = allowed[rng.below(allowed.len())];
-        let token = end.filter(|_| step > 40 || rng.below(4) == 0).or(next).unwrap_or(any);
+        let ends = rng.below(if step > 40 { 2 } else { 4 }) == 0;
+        let token = end.filter(|_| ends).or(next).unwrap_or(any);
         if tokenizer.is_eog(token) {
             return Some(tokenizer.decode_with(&answer, true));
         }
