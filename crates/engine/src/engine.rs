@@ -13,6 +13,7 @@ use hob_model::{Head, PAGE, Pooling};
 use hob_text::Tokenizer;
 
 use crate::embed::{Embed, EmbedJob, Embedding, Reply};
+use crate::grammar::Follower;
 use crate::pages::{Pages, Room};
 use crate::request::{Cancel, Listener, MAX_STOP_BYTES, MAX_STOPS, Request, Sink, Stream};
 use crate::schedule::Budget;
@@ -127,6 +128,8 @@ struct Handle {
     config: EngineConfig,
     total_pages: usize,
     vocab: usize,
+    /// Tokens of the tokenizer; the model may have more.
+    known: usize,
     eog: Vec<u32>,
     /// How an encoder makes its vectors.
     pooling: Option<Pooling>,
@@ -185,6 +188,7 @@ impl Engine {
             sequences: config.sequences,
         };
         let (vocab, eog) = (runner.model().vocab as usize, tokenizer.eog_tokens().to_vec());
+        let known = tokenizer.vocab_size();
         let pooling = match runner.model().head {
             Head::Pool(pooling) => Some(pooling),
             Head::Logits(_) => None,
@@ -203,6 +207,7 @@ impl Engine {
             config,
             total_pages,
             vocab,
+            known,
             eog,
             pooling,
             longest,
@@ -351,6 +356,7 @@ impl Handle {
         self.check_tokens(&request.prompt)?;
         request.sample.validate(self.vocab)?;
         check_stops(&request.stop)?;
+        let follower = self.follower(&request)?;
         if request.ignore_eos {
             let known: HashSet<u32> =
                 self.eog.iter().copied().filter(|&t| (t as usize) < self.vocab).collect();
@@ -363,9 +369,27 @@ impl Handle {
             seed: request.sample.seed.unwrap_or_else(|| self.entropy.hash_one(id)),
             limit: tokens + request.max_tokens.unwrap_or(room).min(room),
             request,
+            follower,
             listener: Listener::new(sink, Cancel::new(self.shared.clone())),
             submitted: Instant::now(),
         })
+    }
+
+    /// What keeps the answer to its constraint.
+    fn follower(&self, request: &Request) -> Result<Option<Follower>, EngineError> {
+        let Some(constraint) = &request.constraint else { return Ok(None) };
+        if constraint.vocab() != self.known {
+            return Err(EngineError::Range {
+                what: "the vocabulary of the constraint",
+                found: constraint.vocab(),
+                expected: format!("that of the model, which has {} tokens", self.known),
+            });
+        }
+        let mut follower = constraint.follow()?;
+        if request.ignore_eos {
+            follower.forbid_ends();
+        }
+        Ok(Some(follower))
     }
 
     /// Checks texts and settles how they become vectors.

@@ -4,6 +4,7 @@
 use hob_cpu::CpuError;
 use hob_model::{BatchError, ModelError, OpsError};
 
+use crate::grammar::GrammarError;
 use crate::sample::OptionError;
 use crate::speculate::DraftError;
 
@@ -76,6 +77,9 @@ pub enum EngineError {
     /// A model that cannot draft for the other.
     #[error(transparent)]
     Draft(#[from] DraftError),
+    /// A constraint that cannot be followed.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// Too many requests wait already.
     #[error("{limit} requests are waiting already")]
     Busy {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::engine::Shared;
 use crate::fault::contained;
+use crate::grammar::{Constraint, GrammarError};
 use crate::sample::{Logprobs, SampleError, SampleOptions};
 use crate::speculate::Speculate;
 
@@ -27,8 +28,11 @@ pub struct Request {
     pub max_tokens: Option<usize>,
     /// Strings at which the answer ends; they are not part of it.
     pub stop: Vec<String>,
-    /// Never end by the model's own end tokens: they are forbidden.
+    /// Never end by the model's own end tokens: they are forbidden. An answer with a constraint still ends where nothing else can
+    /// follow.
     pub ignore_eos: bool,
+    /// What the answer must be. It ends with [`Finish::Stop`] where the constraint lets nothing more follow.
+    pub constraint: Option<Constraint>,
     /// Show control tokens as text.
     pub show_special: bool,
     /// Whose it is: the requests of one client share what is fair for one. 0 for a client of its own.
@@ -42,7 +46,7 @@ pub struct Request {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended it.
+    /// The model ended it, or its constraint.
     Stop,
     /// A stop string came: its index in the request.
     StopString(usize),
@@ -118,6 +122,9 @@ pub enum Failure {
     /// Its logits cannot be sampled.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// Its constraint cannot be followed any further.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// A vector that cannot be.
     #[error("the embedding of text {text} is not finite: the model or its file is broken")]
     Embedding {

@@ -7,10 +7,11 @@ use hob_text::{Detokenizer, Tokenizer};
 
 use crate::client::{Client, Shares};
 use crate::embed::EmbedJob;
+use crate::grammar::Follower;
 use crate::pages::{Pages, Table};
 use crate::queue::Ticket;
 use crate::request::{Done, Event, Failure, Finish, Listener, Request, Timings};
-use crate::sample::{SampleError, Sampler, Scratch};
+use crate::sample::{Sampler, Scratch};
 use crate::schedule::{Chunk, Running};
 use crate::speculate::Drafting;
 use crate::stop::Stops;
@@ -27,6 +28,8 @@ pub(crate) enum Work {
 pub(crate) struct Job {
     pub(crate) id: u64,
     pub(crate) request: Request,
+    /// Keeps the answer to the request's constraint.
+    pub(crate) follower: Option<Follower>,
     pub(crate) seed: u64,
     /// Tokens, prompt included, at which it ends.
     pub(crate) limit: usize,
@@ -87,6 +90,7 @@ pub(crate) struct Sequence<'t> {
     pub(crate) drafting: Drafting,
     limit: usize,
     sampler: Sampler,
+    follower: Option<Follower>,
     detokenizer: Detokenizer<'t>,
     stops: Stops,
     listener: Listener,
@@ -116,6 +120,7 @@ impl<'t> Sequence<'t> {
             drafting: Drafting::new(speculate),
             limit: job.limit,
             sampler: Sampler::new(sample, job.seed),
+            follower: job.follower,
             detokenizer: tokenizer.detokenizer().with_special(show_special),
             stops: Stops::new(stop),
             listener: job.listener,
@@ -192,9 +197,7 @@ impl<'t> Sequence<'t> {
     pub(crate) fn advance(&mut self, logits: &[f32], eog: &[u32], scratch: &mut Scratch) {
         self.first.get_or_insert_with(Instant::now);
         self.end = match self.tokens.len() < self.limit {
-            true => {
-                self.choose(logits, eog, scratch).unwrap_or_else(|e| Some(End::Failed(e.into())))
-            }
+            true => self.choose(logits, eog, scratch).unwrap_or_else(|e| Some(End::Failed(e))),
             false => Some(End::Finished(Finish::Length)),
         };
         if self.is_cancelled() {
@@ -207,16 +210,27 @@ impl<'t> Sequence<'t> {
         logits: &[f32],
         eog: &[u32],
         scratch: &mut Scratch,
-    ) -> Result<Option<End>, SampleError> {
-        let choice = self.sampler.sample(logits, &self.tokens, scratch)?;
+    ) -> Result<Option<End>, Failure> {
+        let allowed = match &mut self.follower {
+            None => None,
+            Some(follower) => match follower.allowed()? {
+                None => return Ok(Some(End::Finished(Finish::Stop))),
+                some => some,
+            },
+        };
+        let choice = self.sampler.sample(logits, allowed, &self.tokens, scratch)?;
         self.tokens.push(choice.token);
         if eog.contains(&choice.token) {
             return Ok(Some(End::Finished(Finish::Stop)));
+        }
+        if let Some(follower) = &mut self.follower {
+            follower.take(choice.token)?;
         }
         let (text, stop) = self.stops.push(self.detokenizer.push(choice.token));
         self.listener.tell(Event::Token { id: choice.token, text, logprobs: choice.logprobs });
         let finish = match stop {
             Some(stop) => Some(Finish::StopString(stop)),
+            None if self.follower.as_ref().is_some_and(Follower::is_complete) => Some(Finish::Stop),
             None => (self.tokens.len() >= self.limit).then_some(Finish::Length),
         };
         Ok(finish.map(End::Finished))
