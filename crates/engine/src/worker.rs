@@ -1,5 +1,6 @@
-//! The engine's thread: takes requests, plans a step, computes it, turns logits into events. All state is here and
-//! nothing is locked; who is next is decided in `queue` and `schedule`. A panic or a failing device ends the requests that ran and empties the cache; the queue survives.
+//! The engine's thread: takes requests, plans a step, computes it, turns logits into events. All state is here and nothing
+//! is locked; who is next is decided in `queue` and `schedule`. A panic or a failing device ends the requests that ran and
+//! empties the cache; the queue survives.
 
 use std::collections::HashMap;
 use std::sync::Arc;
