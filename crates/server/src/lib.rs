@@ -3,6 +3,7 @@
 //!
 //! The lower half serves `hob run` too: [`ModelFile`], [`Loaded`], [`Sampling`], [`Chooser`].
 
+mod access;
 mod answer;
 mod app;
 mod choose;
@@ -11,9 +12,11 @@ mod dialect;
 mod duration;
 mod error;
 mod file;
+mod guard;
 mod http;
 mod ids;
 mod loaded;
+mod metrics;
 mod models;
 mod prompt;
 mod sampling;
@@ -25,6 +28,7 @@ pub use answer::{
 pub use app::{Config, ServeError, State, bind, router, serve};
 pub use choose::Chooser;
 pub use error::{ApiError, Kind, LoadError};
+pub use guard::{Guard, KeyError, Keys};
 pub use file::{ModelFile, recipe};
 pub use loaded::{Infill, Loaded, Wishes, default_threads};
 pub use models::{KeepAlive, Lease, Models, PoolSettings, Seen};
