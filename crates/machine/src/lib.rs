@@ -81,7 +81,7 @@ impl Machine {
 
 /// The name that this machine gives itself.
 pub fn host_name() -> Option<String> {
-    System::host_name()
+    System::host_name().ok()
 }
 
 fn cpu(system: &System) -> Cpu {

@@ -53,7 +53,9 @@ pub struct Keys(Vec<([u8; 32], Scopes)>);
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// A word that is no scope.
-    #[error("line {line}: '{word}' is no scope; a line is KEY, then infer, manage, or nothing for both, then perhaps # and a name")]
+    #[error(
+        "line {line}: '{word}' is no scope; a line is KEY, then infer, manage, or nothing for both, then perhaps # and a name"
+    )]
     Scope {
         /// The line, from 1.
         line: usize,
@@ -392,14 +394,31 @@ mod tests {
         };
         let guard = guard();
         for host in [
-            "localhost", "localhost:11434", "LOCALHOST.", "a.localhost", "127.0.0.1:80", "[::1]:80",
-            "::1", "192.168.3.4:11434", "tower:11434", "box.example", "a.b.lan.example:1", "8.8.4.4",
+            "localhost",
+            "localhost:11434",
+            "LOCALHOST.",
+            "a.localhost",
+            "127.0.0.1:80",
+            "[::1]:80",
+            "::1",
+            "192.168.3.4:11434",
+            "tower:11434",
+            "box.example",
+            "a.b.lan.example:1",
+            "8.8.4.4",
         ] {
             assert!(guard.host(host, ends("8.8.4.4:11434")), "{host}");
         }
         for host in [
-            "evil.example", "localhost.evil.example", "8.8.8.8", "lan.example", "xlan.example",
-            "box.example.evil", "", "127.0.0.1.evil.example", "[2001:db8::1]",
+            "evil.example",
+            "localhost.evil.example",
+            "8.8.8.8",
+            "lan.example",
+            "xlan.example",
+            "box.example.evil",
+            "",
+            "127.0.0.1.evil.example",
+            "[2001:db8::1]",
         ] {
             assert!(!guard.host(host, ends("8.8.4.4:11434")), "{host}");
         }
@@ -410,15 +429,26 @@ mod tests {
     fn pages_of_others_are_refused() {
         let guard = Guard { origins: vec!["https://chat.example".into()], ..guard() };
         for origin in [
-            "http://localhost:3000", "https://127.0.0.1", "tauri://localhost", "app://x",
-            "vscode-webview://abc", "chrome-extension://abc", "https://chat.example",
-            "http://box.example:11434", "http://[::1]:3000",
+            "http://localhost:3000",
+            "https://127.0.0.1",
+            "tauri://localhost",
+            "app://x",
+            "vscode-webview://abc",
+            "chrome-extension://abc",
+            "https://chat.example",
+            "http://box.example:11434",
+            "http://[::1]:3000",
         ] {
             assert!(guard.origin(origin, "box.example:11434"), "{origin}");
         }
         for origin in [
-            "null", "https://evil.example", "http://localhost.evil.example", "https://chat.example:444",
-            "ftp://localhost", "http://192.168.3.4", "http://box.example:1",
+            "null",
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "https://chat.example:444",
+            "ftp://localhost",
+            "http://192.168.3.4",
+            "http://box.example:1",
         ] {
             assert!(!guard.origin(origin, "box.example:11434"), "{origin}");
         }
@@ -434,7 +464,10 @@ mod tests {
         assert_eq!(scopes("0123456789abcdef"), Some((true, true)));
         assert_eq!((scopes("abcdefghijklmno"), scopes("")), (None, None));
         assert_eq!(Keys::parse("short").unwrap_err(), KeyError::Short { line: 1, length: 5 });
-        assert!(matches!(Keys::parse("0123456789abcdef all"), Err(KeyError::Scope { line: 1, .. })));
+        assert!(matches!(
+            Keys::parse("0123456789abcdef all"),
+            Err(KeyError::Scope { line: 1, .. })
+        ));
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub use answer::{
 pub use app::{Config, ServeError, State, bind, router, serve};
 pub use choose::Chooser;
 pub use error::{ApiError, Kind, LoadError};
-pub use guard::{Guard, KeyError, Keys};
 pub use file::{ModelFile, recipe};
+pub use guard::{Guard, KeyError, Keys};
 pub use loaded::{Infill, Loaded, Wishes, default_threads};
 pub use models::{KeepAlive, Lease, Models, PoolSettings, Seen};
 pub use prompt::{Conversation, Input, Prompt, Room, Think, ToolChoice};

@@ -39,9 +39,7 @@ async fn health() -> Response {
 
 async fn ready(Shared(state): Shared<State>) -> Response {
     match state.shutdown.is_closing() {
-        true => {
-            ApiError::new(Kind::Unavailable, "the server is shutting down").into_response()
-        }
+        true => ApiError::new(Kind::Unavailable, "the server is shutting down").into_response(),
         false => stream::json(&json!({"status": "ready"})),
     }
 }
@@ -49,7 +47,8 @@ async fn ready(Shared(state): Shared<State>) -> Response {
 async fn metrics(Shared(state): Shared<State>) -> Response {
     let text = state.metrics.text(&state.models.seen());
     let mut response = text.into_response();
-    let form = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let form =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, form);
     response
 }
@@ -84,7 +83,8 @@ async fn tokenize(
     let pieces = asked.with_pieces.unwrap_or(false);
     let reply = blocking(move || {
         let tokens = tokenizer.encode(&asked.content, options);
-        let piece = |&t: &Token| String::from_utf8_lossy(tokenizer.token_bytes(t, true)).into_owned();
+        let piece =
+            |&t: &Token| String::from_utf8_lossy(tokenizer.token_bytes(t, true)).into_owned();
         let with = |t: &Token| json!({"id": t, "piece": piece(t)});
         match pieces {
             true => json!({"tokens": tokens.iter().map(with).collect::<Vec<Value>>()}),

@@ -49,7 +49,9 @@ pub async fn read(body: Body) -> Result<Bytes, ApiError> {
         while let Some(chunk) = tokio::time::timeout(MAX_PAUSE, chunks.next()).await? {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
-                Err(e) => return Ok(Err(ApiError::invalid(format!("the request breaks off: {e}")))),
+                Err(e) => {
+                    return Ok(Err(ApiError::invalid(format!("the request breaks off: {e}"))));
+                }
             };
             if bytes.len() + chunk.len() > MAX_BODY {
                 return Ok(Err(too_long()));
