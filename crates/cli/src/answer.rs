@@ -117,6 +117,7 @@ impl Local {
             max_tokens: sampling.max_tokens,
             stop: sampling.stop.clone(),
             show_special: parser.is_some(),
+            speculate: self.0.speculate,
             ..Request::default()
         };
         let waiting = Answering::begin();

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use hob_engine::Speculate;
 use hob_hub::Hub;
 use hob_machine::Machine;
 use hob_server::{Config, KeepAlive, PoolSettings, State, Wishes};
@@ -51,9 +52,34 @@ pub struct Args {
     /// Memory for all models together, in MiB [default: what is free]
     #[arg(long, value_name = "MIB", env = "HOB_MEMORY")]
     memory: Option<u64>,
+    /// Draft tokens from what stood before, where that is faster; answers do not depend on it
+    #[arg(long, value_enum, default_value_t, env = "HOB_SPECULATE")]
+    speculate: Drafting,
     /// Seconds that running answers have when the server goes down
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "HOB_GRACE")]
     grace: u64,
+}
+
+/// [`Speculate`] by its name.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+enum Drafting {
+    /// Never
+    Off,
+    /// Always
+    On,
+    /// Where it was measured to be faster
+    #[default]
+    Auto,
+}
+
+impl From<Drafting> for Speculate {
+    fn from(drafting: Drafting) -> Self {
+        match drafting {
+            Drafting::Off => Speculate::Off,
+            Drafting::On => Speculate::On,
+            Drafting::Auto => Speculate::Auto,
+        }
+    }
 }
 
 /// Runs the verb.
@@ -114,6 +140,7 @@ fn config(args: &Args) -> Result<Config> {
                 sequences: args.parallel,
                 queue: args.queue,
                 mixed_rows: 64,
+                speculate: args.speculate.into(),
                 ..Wishes::alone(available)
             },
             keep_alive: keep.unwrap_or(KeepAlive::For(Duration::from_secs(300))),

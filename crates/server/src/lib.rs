@@ -6,6 +6,7 @@
 mod answer;
 mod app;
 mod choose;
+mod constrain;
 mod dialect;
 mod duration;
 mod embed;
