@@ -10,6 +10,7 @@ mod choose;
 mod constrain;
 mod dialect;
 mod duration;
+mod embed;
 mod error;
 mod file;
 mod guard;

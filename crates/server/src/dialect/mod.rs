@@ -2,3 +2,4 @@
 
 pub mod ollama;
 pub mod own;
+pub mod openai;
