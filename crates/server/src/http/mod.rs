@@ -1,6 +1,7 @@
 //! What all dialects share of HTTP: bodies in and out, connections, the form of errors. Nothing here knows a model.
 
 pub mod body;
+pub mod fields;
 pub mod listen;
 pub mod shape;
 pub mod stream;
