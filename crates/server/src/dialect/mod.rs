@@ -3,3 +3,4 @@
 pub mod anthropic;
 mod extras;
 pub mod ollama;
+pub mod openai;
