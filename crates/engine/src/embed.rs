@@ -36,6 +36,11 @@ pub struct Embedding {
 }
 
 impl Embedding {
+    /// What cancels it from elsewhere, while somebody waits.
+    pub fn canceller(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
     /// Waits for one vector per text.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ pub fn router(state: State) -> Router {
     Router::new()
         .merge(dialect::ollama::routes())
         .merge(dialect::anthropic::routes())
-        .merge(dialect::openai::responses::routes())
+        .merge(dialect::openai::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), open))

@@ -8,6 +8,7 @@ mod app;
 mod choose;
 mod dialect;
 mod duration;
+mod embed;
 mod error;
 mod file;
 mod http;
