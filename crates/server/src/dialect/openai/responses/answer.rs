@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Extension;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -207,9 +208,10 @@ pub struct How {
 pub async fn retrieve(
     Extension(store): Kept,
     Path(id): Path<String>,
-    Query(how): Query<How>,
+    how: Result<Query<How>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let how = query(how)?;
     if how.stream.is_some_and(|value| value != "false") {
         return Err(ApiError::field("stream", "stream: a kept response comes as a whole only"));
     }
@@ -252,9 +254,10 @@ pub struct Page {
 pub async fn input_items(
     Extension(store): Kept,
     Path(id): Path<String>,
-    Query(page): Query<Page>,
+    page: Result<Query<Page>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let page = query(page)?;
     let stored = find(&store, &id, &headers)?;
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
@@ -282,6 +285,10 @@ pub async fn input_items(
         "has_more": has_more,
         "data": items,
     })))
+}
+
+fn query<T>(read: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    read.map(|Query(query)| query).map_err(|e| ApiError::invalid(e.body_text()))
 }
 
 fn find(store: &Store, id: &str, headers: &HeaderMap) -> Result<Arc<Stored>, ApiError> {

@@ -98,7 +98,7 @@ impl Output {
         vec![created, self.event("response.in_progress", json!({"response": response}))]
     }
 
-    /// Takes in what was heard; gives the events for it. Behind the end, [`Output::response`] is the whole.
+    /// Takes in what was heard; gives the events for it, and at the end the whole response.
     pub fn take(&mut self, heard: Heard) -> (Vec<Sse>, Option<Value>) {
         let mut events = Vec::new();
         let whole = match heard {
