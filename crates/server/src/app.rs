@@ -110,6 +110,7 @@ pub fn router(state: State) -> Router {
     Router::new()
         .merge(dialect::own::routes())
         .merge(dialect::ollama::routes())
+        .merge(dialect::anthropic::routes())
         .merge(dialect::openai::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)

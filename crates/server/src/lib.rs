@@ -22,6 +22,7 @@ mod models;
 mod prompt;
 mod sampling;
 mod shutdown;
+mod turns;
 
 pub use answer::{
     Answer, Ask, Caller, End, Form, Heard, Piece, Prepared, Reason, TokenLogprob, Whole,

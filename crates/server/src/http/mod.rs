@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod holder;
+pub mod fields;
 pub mod listen;
 pub mod shape;
 pub mod stream;
