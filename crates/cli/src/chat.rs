@@ -6,7 +6,7 @@ mod editor;
 
 use anyhow::Result;
 use hob_hub::Hub;
-use hob_server::{ModelFile, Prompt, Sampling};
+use hob_server::{ModelFile, Prompt, Sampling, describe};
 use hob_text::Message;
 
 use crate::answer::{LoadFlags, Local, Think};
@@ -185,8 +185,8 @@ impl Chat {
             Section::Info => {
                 show::overview(file)? + &self.loaded.0.context.line(&self.loaded.0.model)
             }
-            Section::Licence => or_none(show::licence(file), "licence"),
-            Section::Template => or_none(show::template(file), "chat template"),
+            Section::Licence => or_none(describe::licence(file), "licence"),
+            Section::Template => or_none(describe::template(file), "chat template"),
             Section::System => or_none(self.settings.system.clone(), "system message"),
             Section::Parameters => {
                 let lines = self.settings.sampling.lines();

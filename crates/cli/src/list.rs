@@ -60,32 +60,3 @@ fn row(model: &LocalModel) -> [String; 4] {
     let id = id.unwrap_or("-");
     [model.name.clone(), id.to_owned(), out::file_size(model.bytes), out::ago(model.modified)]
 }
-
-fn tag(hub: &Hub, model: &LocalModel) -> Value {
-    let facts = model.facts.as_ref();
-    let family = facts.map(|f| f.architecture.as_str()).unwrap_or_default();
-    json!({
-        "name": model.name,
-        "model": model.name,
-        "modified_at": out::timestamp(model.modified),
-        "size": model.bytes,
-        "digest": model.id.as_ref().or(model.digest.as_ref()),
-        "keeper": model.keeper.name(),
-        "details": {
-            "parent_model": "",
-            "format": "gguf",
-            "family": family,
-            "families": [family],
-            "parameter_size": facts.map(size_of),
-            "quantization_level": facts.map(|f| &f.recipe),
-        },
-        "measured": hub.measured(model),
-    })
-}
-
-fn size_of(facts: &Facts) -> String {
-    match facts.parameter_size.as_str() {
-        "" => facts.parameters.map(out::count).unwrap_or_default(),
-        told => told.to_owned(),
-    }
-}

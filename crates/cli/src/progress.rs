@@ -61,6 +61,7 @@ impl PullBar {
                 self.told_waiting = true;
                 self.line("another hob is fetching this model; waiting for it");
             }
+            Progress::File { .. } => {}
             Progress::Resolving { source } => self.line(&format!("asking {source}")),
             Progress::Bytes { done, total } => self.move_to(self.moving, done, total),
             Progress::Verifying { done, total } => self.move_to("verifying", done, total),

@@ -36,6 +36,11 @@ pub struct Embedding {
 }
 
 impl Embedding {
+    /// Cancels it from elsewhere.
+    pub fn canceller(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
     /// Waits for one vector per text.
     ///
     /// # Errors

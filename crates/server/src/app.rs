@@ -13,9 +13,11 @@ use axum::{Router, middleware};
 use hob_hub::Hub;
 use tokio::net::TcpListener;
 
+use crate::describe::Cards;
 use crate::dialect;
 use crate::error::{ApiError, Kind};
 use crate::http::{listen, shape};
+use crate::jobs::Jobs;
 use crate::models::{Models, PoolSettings};
 use crate::shutdown::Shutdown;
 
@@ -35,6 +37,10 @@ pub struct State {
     pub models: Arc<Models>,
     /// The settings.
     pub config: Arc<Config>,
+    /// Pulls, pushes and creations on their way.
+    pub jobs: Arc<Jobs>,
+    /// What the files of models say.
+    pub cards: Arc<Cards>,
     /// The end.
     pub shutdown: Arc<Shutdown>,
 }
@@ -82,7 +88,13 @@ impl State {
     pub fn new(hub: Hub, config: Config) -> Self {
         let shutdown = Arc::new(Shutdown::default());
         let models = Models::new(Arc::new(hub), config.models.clone(), shutdown.clone());
-        State { models: Arc::new(models), config: Arc::new(config), shutdown }
+        State {
+            models: Arc::new(models),
+            config: Arc::new(config),
+            jobs: Arc::default(),
+            cards: Arc::default(),
+            shutdown,
+        }
     }
 }
 

@@ -6,12 +6,15 @@
 mod answer;
 mod app;
 mod choose;
+pub mod describe;
 mod dialect;
 mod duration;
+mod embed;
 mod error;
 mod file;
 mod http;
 mod ids;
+mod jobs;
 mod loaded;
 mod models;
 mod prompt;
@@ -23,6 +26,8 @@ pub use answer::{
 };
 pub use app::{Config, ServeError, State, bind, router, serve};
 pub use choose::Chooser;
+pub use describe::timestamp;
+pub use embed::{EmbedAsk, Embedded, Text, shorten};
 pub use error::{ApiError, Kind, LoadError};
 pub use file::{ModelFile, recipe};
 pub use loaded::{Infill, Loaded, Wishes, default_threads};

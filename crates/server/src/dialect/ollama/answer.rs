@@ -10,7 +10,7 @@ use hob_text::{ChatAnswer, ChatEvent, Message, Token};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::options;
+use super::{named, options};
 use crate::answer::{Ask, End, Heard, Prepared, Reason, TokenLogprob, Whole};
 use crate::app::State;
 use crate::error::ApiError;
@@ -208,13 +208,6 @@ async fn touch(state: &State, common: &Common, route: Route) -> Result<Response,
     reply["done"] = true.into();
     reply["done_reason"] = reason.into();
     Ok(stream::json(&reply))
-}
-
-fn named(model: &str) -> Result<(), ApiError> {
-    match model.is_empty() {
-        true => Err(ApiError::field("model", "model is required")),
-        false => Ok(()),
-    }
 }
 
 /// A request on its way.
