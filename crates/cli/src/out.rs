@@ -115,8 +115,18 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// A time as servers write it in RFC 3339.
+pub fn time(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339_weak(text).ok()
+}
+
 /// How long ago, roughly: `3 minutes ago`.
 pub fn ago(then: SystemTime) -> String {
+    format!("{} ago", roughly(then.elapsed().unwrap_or_default()))
+}
+
+/// A time in its largest unit: `3 minutes`.
+pub fn roughly(time: Duration) -> String {
     const UNITS: [(u64, &str); 5] = [
         (365 * 86400, "year"),
         (30 * 86400, "month"),
@@ -124,12 +134,12 @@ pub fn ago(then: SystemTime) -> String {
         (3600, "hour"),
         (60, "minute"),
     ];
-    let seconds = then.elapsed().map_or(0, |d| d.as_secs());
+    let seconds = time.as_secs();
     match UNITS.iter().find(|(unit, _)| seconds >= *unit) {
-        None => "less than a minute ago".to_owned(),
+        None => "less than a minute".to_owned(),
         Some((unit, name)) => match seconds / unit {
-            1 => format!("1 {name} ago"),
-            n => format!("{n} {name}s ago"),
+            1 => format!("1 {name}"),
+            n => format!("{n} {name}s"),
         },
     }
 }

@@ -53,6 +53,11 @@ impl PullBar {
         PullBar { moving: "uploading", ..PullBar::new() }
     }
 
+    /// So many bytes are here.
+    pub fn bytes(&mut self, done: u64, total: u64) {
+        self.move_to(self.moving, done, total);
+    }
+
     /// Shows an event.
     pub fn show(&mut self, event: Progress) {
         match event {

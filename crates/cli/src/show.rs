@@ -107,7 +107,8 @@ pub fn overview(file: &ModelFile) -> Result<String> {
     Ok(text)
 }
 
-fn block(title: &str, rows: &[[String; 2]]) -> String {
+/// Rows under a title.
+pub fn block(title: &str, rows: &[[String; 2]]) -> String {
     if rows.is_empty() {
         return String::new();
     }

@@ -224,7 +224,7 @@ fn has_infill(meta: &Metadata) -> bool {
         let Meta::Str(piece) = piece else { continue };
         for (found, names) in found.iter_mut().zip(INFILL) {
             for (found, name) in found.iter_mut().zip(names) {
-                *found |= *name == piece;
+                *found |= name == piece;
             }
         }
     }
@@ -259,6 +259,8 @@ pub fn show(file: &ModelFile, verbose: bool, from: From) -> Result<Value, LoadEr
             reply.insert(key.to_owned(), value);
         }
     };
+    // hob's own: the name in full.
+    put("name", file.local.name.clone().into());
     put("license", licence(file).into());
     put("modelfile", modelfile(file, from).to_string().into());
     put("parameters", parameters(file)?.into());
