@@ -8,7 +8,7 @@ use hob_hub::{Hub, Linking};
 use serde_json::json;
 
 use crate::progress::PullBar;
-use crate::{out, pull};
+use crate::out;
 
 /// Take a GGUF file, or a folder with one, into the store without a copy
 #[derive(clap::Args)]
