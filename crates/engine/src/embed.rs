@@ -36,7 +36,7 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Cancels it from elsewhere.
+    /// What cancels it from elsewhere, while somebody waits.
     pub fn canceller(&self) -> Cancel {
         self.cancel.clone()
     }

@@ -102,6 +102,7 @@ impl State {
 pub fn router(state: State) -> Router {
     Router::new()
         .merge(dialect::ollama::routes())
+        .merge(dialect::openai::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), open))

@@ -14,7 +14,7 @@ use crate::models::{Lease, blocking};
 #[derive(Clone, Debug, Default)]
 pub struct EmbedAsk {
     /// Texts; each becomes one.
-    pub texts: Vec<Text>,
+    pub texts: Vec<Texts>,
     /// Leave out the end of a text that is too long.
     pub truncate: bool,
     /// Whether vectors get length 1.
@@ -24,10 +24,10 @@ pub struct EmbedAsk {
 }
 
 /// One text.
-#[derive(Clone, Debug)]
-pub enum Text {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Texts {
     /// As characters; the model's special tokens are put around them.
-    Plain(String),
+    Text(String),
     /// As the model's tokens, with whatever shall be around them.
     Tokens(Vec<Token>),
 }
@@ -55,11 +55,24 @@ impl Drop for Guard {
 }
 
 impl Lease {
-    /// Makes the vectors, on a thread that may wait.
+    /// A vector for each text, and the number of their tokens.
     ///
     /// # Errors
-    /// When a text is longer than the model takes in, or empty, or the engine fails or is full.
-    pub async fn embed(self: Arc<Self>, ask: EmbedAsk) -> Result<Embedded, ApiError> {
+    /// When a text is empty or longer than the context, too many wait, or the engine fails.
+    pub async fn embed(
+        self: Arc<Self>,
+        texts: Vec<Texts>,
+        normalize: bool,
+    ) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
+        let ask = EmbedAsk { texts, normalize, ..EmbedAsk::default() };
+        self.embed_as(ask).await.map(|embedded| (embedded.vectors, embedded.tokens))
+    }
+
+    /// As `embed`, with everything that can be asked for.
+    ///
+    /// # Errors
+    /// As `embed`.
+    pub async fn embed_as(self: Arc<Self>, ask: EmbedAsk) -> Result<Embedded, ApiError> {
         let (normalize, dimensions) = (ask.normalize, ask.dimensions);
         let lease = self.clone();
         let (texts, dropped) = blocking(move || lease.loaded().texts(ask)).await??;
@@ -102,8 +115,8 @@ impl Loaded {
         let most = self.engine.longest_text();
         let mut dropped = 0;
         let tokens = |text| match text {
-            Text::Tokens(tokens) => tokens,
-            Text::Plain(text) => {
+            Texts::Tokens(tokens) => tokens,
+            Texts::Text(text) => {
                 let special = EncodeOptions { add_special: true, parse_special: false };
                 self.tokenizer.encode(&text, special)
             }

@@ -27,7 +27,7 @@ pub use answer::{
 pub use app::{Config, ServeError, State, bind, router, serve};
 pub use choose::Chooser;
 pub use describe::timestamp;
-pub use embed::{EmbedAsk, Embedded, Text, shorten};
+pub use embed::{EmbedAsk, Embedded, Texts, shorten};
 pub use error::{ApiError, Kind, LoadError};
 pub use file::{ModelFile, recipe};
 pub use loaded::{Infill, Loaded, Wishes, default_threads};

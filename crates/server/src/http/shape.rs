@@ -28,7 +28,7 @@ impl Dialect {
     pub fn of(path: &str) -> Self {
         match path {
             _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
-            _ if path.starts_with("/v1/") => Dialect::OpenAi,
+            _ if path.starts_with("/v1/") || path == "/rerank" => Dialect::OpenAi,
             _ => Dialect::Ollama,
         }
     }
@@ -82,12 +82,15 @@ fn seconds(time: Duration) -> u64 {
 
 fn open_ai_type(kind: Kind) -> &'static str {
     match kind {
-        Kind::Invalid | Kind::Method | Kind::TooLarge | Kind::Unsupported | Kind::Timeout => {
-            "invalid_request_error"
-        }
+        // OpenAI calls an unknown model, too, an invalid request.
+        Kind::Invalid
+        | Kind::NotFound
+        | Kind::Method
+        | Kind::TooLarge
+        | Kind::Unsupported
+        | Kind::Timeout => "invalid_request_error",
         Kind::Unauthorized => "authentication_error",
         Kind::Forbidden => "permission_error",
-        Kind::NotFound => "not_found_error",
         Kind::Busy => "rate_limit_error",
         Kind::Unavailable | Kind::Memory | Kind::Internal => "api_error",
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::options;
 use crate::app::State;
-use crate::embed::{EmbedAsk, Embedded, Text};
+use crate::embed::{EmbedAsk, Embedded, Texts};
 use crate::error::ApiError;
 use crate::http::body::Json;
 use crate::http::{dropped, stream};
@@ -64,7 +64,7 @@ pub async fn embed(
     let load = lease.load_seconds();
     let truncate = truncate.unwrap_or(false);
     let ask = EmbedAsk { texts, truncate, normalize: true, dimensions };
-    let Embedded { vectors, tokens, dropped: left_out } = lease.embed(ask).await?;
+    let Embedded { vectors, tokens, dropped: left_out } = lease.embed_as(ask).await?;
     let mut reply = json!({
         "model": model,
         "embeddings": vectors,
@@ -89,9 +89,9 @@ pub async fn embeddings(
     if prompt.is_empty() {
         return Ok(stream::json(&json!({"embedding": []})));
     }
-    let texts = vec![Text::Plain(prompt)];
-    let embedded = lease.embed(EmbedAsk { texts, ..EmbedAsk::default() }).await?;
-    let vector = embedded.vectors.into_iter().next().unwrap_or_default();
+    let texts = vec![Texts::Text(prompt)];
+    let (vectors, _) = lease.embed(texts, false).await?;
+    let vector = vectors.into_iter().next().unwrap_or_default();
     Ok(stream::json(&json!({"embedding": vector})))
 }
 
@@ -108,7 +108,7 @@ async fn lease(
 }
 
 /// A text, or a list of them.
-fn texts(input: Option<Value>) -> Result<Vec<Text>, ApiError> {
+fn texts(input: Option<Value>) -> Result<Vec<Texts>, ApiError> {
     let wrong = || ApiError::field("input", "invalid input type");
     let all = match input {
         None | Some(Value::Null) => Vec::new(),
@@ -122,7 +122,7 @@ fn texts(input: Option<Value>) -> Result<Vec<Text>, ApiError> {
         return Err(ApiError::field("input", message));
     }
     let text = |value| match value {
-        Value::String(text) => Ok(Text::Plain(text)),
+        Value::String(text) => Ok(Texts::Text(text)),
         _ => Err(wrong()),
     };
     all.into_iter().map(text).collect()
