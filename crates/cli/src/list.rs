@@ -49,7 +49,9 @@ fn here(whole: bool) -> Result<Value> {
         whole.then(|| ModelFile::peek(&hub, m.clone()).ok().map(|file| Card::of(&file))).flatten()
     };
     let tag = |m: &LocalModel| describe::tag(&hub, m, card(m).as_ref());
-    Ok(listing.models.iter().map(tag).collect())
+    let mut models = listing.models;
+    models.sort_by_key(|m| std::cmp::Reverse(m.modified));
+    Ok(models.iter().map(tag).collect())
 }
 
 /// Ollama's columns, and two that stand there only when they say something.

@@ -60,10 +60,11 @@ impl There {
         let mut load = there.request(&Map::new());
         load["stream"] = false.into();
         there.server.post("/api/generate", &load)?;
-        let loaded = there.server.get("/api/ps")?;
+        let all = there.server.get("/api/ps")?;
         let ours = |m: &&Value| m["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(&there.name));
-        let found = loaded["models"].as_array().into_iter().flatten().find(ours);
-        there.context = number(found.unwrap_or(&Value::Null), "context_length");
+        let found = all["models"].as_array().into_iter().flatten().find(ours);
+        let loaded = number(found.unwrap_or(&Value::Null), "context_length");
+        there.context = way.load.context.map_or(loaded, |asked| asked.min(loaded));
         Ok(there)
     }
 
