@@ -16,9 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::answer::{Kv, at_least_one};
 use crate::out;
-
-/// Where a server listens unless told otherwise: Ollama's port, since it takes Ollama's place.
-const ADDRESS: &str = "127.0.0.1:11434";
+use crate::remote::{ADDRESS, variable};
 
 /// Serve models to programs, in the dialects of Ollama, OpenAI and Anthropic
 #[derive(clap::Args)]
@@ -227,13 +225,6 @@ fn log(args: &Args) -> Result<()> {
         false => told.with_target(false).try_init(),
     };
     set.map_err(|e| anyhow!("cannot tell what happens: {e}"))
-}
-
-/// An environment variable as Ollama reads it.
-fn variable(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok()?;
-    let value = value.trim().trim_matches(['"', '\'']).to_owned();
-    (!value.is_empty()).then_some(value)
 }
 
 fn keep_alive(text: &str) -> Result<KeepAlive, String> {

@@ -16,11 +16,13 @@ use hob_hub::Hub;
 use tokio::net::TcpListener;
 
 use crate::access::access;
+use crate::describe::Cards;
 use crate::dialect;
 use crate::dialect::own::Tokenizers;
 use crate::error::{ApiError, Kind};
 use crate::guard::{Guard, guard};
 use crate::http::{holder, listen, shape};
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::models::{Models, PoolSettings, blocking};
 use crate::shutdown::Shutdown;
@@ -43,6 +45,10 @@ pub struct State {
     pub models: Arc<Models>,
     /// The settings.
     pub config: Arc<Config>,
+    /// Pulls, pushes and creations on their way.
+    pub jobs: Arc<Jobs>,
+    /// What the files of models say.
+    pub cards: Arc<Cards>,
     /// The end.
     pub shutdown: Arc<Shutdown>,
     /// What is counted.
@@ -98,6 +104,8 @@ impl State {
         State {
             models: Arc::new(models),
             config: Arc::new(config),
+            jobs: Arc::default(),
+            cards: Arc::default(),
             shutdown,
             metrics: Arc::default(),
             tokenizers: Arc::default(),
