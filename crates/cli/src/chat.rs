@@ -175,9 +175,7 @@ impl Chat {
 
     fn show(&self, section: Section) -> Result<()> {
         let text = match section {
-            Section::Info => {
-                self.model.overview()? + &self.model.line()
-            }
+            Section::Info => self.model.overview()? + &self.model.line(),
             Section::Licence => or_none(self.model.licence(), "licence"),
             Section::Template => or_none(self.model.template(), "chat template"),
             Section::System => or_none(self.settings.system.clone(), "system message"),

@@ -47,11 +47,14 @@ pub fn run(args: &Args) -> Result<()> {
     let creation = creation(&hub, &file, place)?;
     let (mut bar, mut events) = (PullBar::new(), JsonEvents::default());
     let mut written = Ok(());
-    let made = hub.create(&args.model, &creation, &hob_server::describe::facts, &mut |event| match args.json {
-        true if written.is_ok() => written = events.show(&event),
-        true => {}
-        false => bar.show(event),
-    });
+    let made =
+        hub.create(&args.model, &creation, &hob_server::describe::facts, &mut |event| match args
+            .json
+        {
+            true if written.is_ok() => written = events.show(&event),
+            true => {}
+            false => bar.show(event),
+        });
     bar.clear();
     let made = made?;
     written?;

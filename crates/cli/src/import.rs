@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use hob_hub::{Hub, Linking};
 use serde_json::json;
 
-use crate::progress::PullBar;
 use crate::out;
+use crate::progress::PullBar;
 
 /// Take a GGUF file, or a folder with one, into the store without a copy
 #[derive(clap::Args)]

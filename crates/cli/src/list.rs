@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use hob_hub::{Hub, LocalModel};
-use hob_server::describe::{self, Card};
 use hob_server::ModelFile;
+use hob_server::describe::{self, Card};
 use serde_json::{Value, json};
 
 use crate::remote::Place;

@@ -192,9 +192,11 @@ impl Model {
 
 /// Why a server is not asked: files of this user, and wishes that are the server's own business.
 fn needs_this_process(name: &str, load: &LoadFlags) -> Option<&'static str> {
-    let on_hub = ["hf.co/", "huggingface.co/", "modelscope.cn/"].iter().any(|h| name.starts_with(h));
+    let on_hub =
+        ["hf.co/", "huggingface.co/", "modelscope.cn/"].iter().any(|h| name.starts_with(h));
     let gguf = name.to_ascii_lowercase().ends_with(".gguf") && !on_hub;
-    let path = name.starts_with(['/', '.', '\\']) || (name.contains('/') && Path::new(name).exists());
+    let path =
+        name.starts_with(['/', '.', '\\']) || (name.contains('/') && Path::new(name).exists());
     if gguf || path || folder::is_checkpoint(name) {
         return Some("a file is loaded in this process, not by a server");
     }

@@ -61,7 +61,8 @@ impl There {
         load["stream"] = false.into();
         there.server.post("/api/generate", &load)?;
         let all = there.server.get("/api/ps")?;
-        let ours = |m: &&Value| m["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(&there.name));
+        let ours =
+            |m: &&Value| m["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(&there.name));
         let found = all["models"].as_array().into_iter().flatten().find(ours);
         let loaded = number(found.unwrap_or(&Value::Null), "context_length");
         there.context = way.load.context.map_or(loaded, |asked| asked.min(loaded));
@@ -184,7 +185,8 @@ impl There {
         let (mut said, mut tokens) = (ChatAnswer::default(), Vec::new());
         loop {
             if waiting.stop_asked() {
-                let figures = Figures { reason: Reason::Cancelled, ..figures(&Value::Null, tokens.len()) };
+                let figures =
+                    Figures { reason: Reason::Cancelled, ..figures(&Value::Null, tokens.len()) };
                 return Ok(Answer { said, tokens, figures });
             }
             let line = match lines.next_timeout(POLL) {

@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ use common::{Home, text};
 use hob_testkit::{Family, Tiny};
 use serde_json::{Value, json};
 
-const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>";
+const TEMPLATE: &str =
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>";
 const GREEDY: [&str; 4] = ["--temperature", "0", "--max-tokens", "12"];
 
 /// `hob serve` in a home with a model called `tiny`.
@@ -81,7 +82,10 @@ fn someone(head: &'static str, body: &'static str) -> (String, Arc<Mutex<String>
             }
             let _ = reader.read_exact(&mut vec![0; length]);
             let length = body.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\n{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\n{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
         }
     });
     (address, heard)
@@ -101,7 +105,8 @@ fn the_same_answer_comes_from_a_server_and_from_this_process() {
         for key in ["model", "text", "tokens", "token_ids", "prompt_tokens", "finish_reason"] {
             assert_eq!(theirs[key], ours[key], "{more:?} {key}");
         }
-        let keys = |v: &Value| v["timings"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let keys =
+            |v: &Value| v["timings"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(&theirs), keys(&ours));
     }
     let args = [&["run", "tiny", "Hello"][..], &GREEDY].concat();
@@ -167,9 +172,8 @@ fn an_ollama_is_never_taken_for_hob() {
     let home = Home::new();
     let tiny = home.tiny();
     let (ollama, heard) = someone("", r#"{"version":"0.30.0","models":[]}"#);
-    let run = |args: &[&str]| {
-        common::said(home.command(args).env("HOB_HOST", &ollama).output().unwrap())
-    };
+    let run =
+        |args: &[&str]| common::said(home.command(args).env("HOB_HOST", &ollama).output().unwrap());
     run(&["ps"]).fails(1, &["that is no hob"]);
     assert_eq!(run(&["list"]).ok().lines().count(), 1);
     home.hob(&["import", text(&tiny), "--name", "mine"]).ok();

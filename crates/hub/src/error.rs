@@ -150,7 +150,9 @@ pub enum HubError {
         error: SourceError,
     },
     /// Whoever started a transfer wanted it to end.
-    #[error("stopped before it was done; what has arrived stays, and the next try goes on from there")]
+    #[error(
+        "stopped before it was done; what has arrived stays, and the next try goes on from there"
+    )]
     Stopped,
     /// What shall be a digest and is none.
     #[error("'{digest}' is no digest: {reason}")]

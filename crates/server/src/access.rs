@@ -14,7 +14,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use crate::answer::End;
+use crate::answer::{Caller, End};
 use crate::app::State;
 use crate::error::ApiError;
 use crate::guard::Ends;
@@ -39,6 +39,7 @@ pub struct Record {
 
 #[derive(Default)]
 struct Seen {
+    caller: Caller,
     status: u16,
     model: Option<String>,
     first: Option<f64>,
@@ -58,6 +59,16 @@ impl Record {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Who asks, once the guard knows.
+    pub fn caller(&self) -> Caller {
+        self.seen().caller
+    }
+
+    /// The guard knows who asks.
+    pub fn asked_by(&self, caller: Caller) {
+        self.seen().caller = caller;
     }
 
     /// A token of an answer came.

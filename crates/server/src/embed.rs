@@ -6,6 +6,8 @@ use std::sync::Arc;
 use hob_engine::{Cancel, Embed, EngineError};
 use hob_text::{EncodeOptions, Token};
 
+use crate::access::Record;
+use crate::answer::Caller;
 use crate::error::{ApiError, Kind};
 use crate::loaded::Loaded;
 use crate::models::{Lease, blocking};
@@ -74,10 +76,17 @@ impl Lease {
     /// As `embed`.
     pub async fn embed_as(self: Arc<Self>, ask: EmbedAsk) -> Result<Embedded, ApiError> {
         let (normalize, dimensions) = (ask.normalize, ask.dimensions);
+        let caller = Record::current().map_or(Caller::default(), |record| record.caller());
         let lease = self.clone();
         let (texts, dropped) = blocking(move || lease.loaded().texts(ask)).await??;
         let tokens = texts.iter().map(Vec::len).sum();
-        let request = Embed { texts, pooling: None, normalize };
+        let request = Embed {
+            texts,
+            pooling: None,
+            normalize,
+            client: caller.client,
+            priority: caller.priority,
+        };
         let embedding = self.loaded().engine.embed(request).map_err(|e| self.advise(e))?;
         let mut guard = Guard(Some(embedding.canceller()));
         // The lease goes along: the model stays for as long as it computes.

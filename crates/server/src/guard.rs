@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use crate::access::Record;
 use crate::app::State;
 use crate::error::{ApiError, Kind};
 
@@ -158,6 +159,9 @@ pub async fn guard(Shared(state): Shared<State>, mut request: Request, next: Nex
         Err(error) => return with_origin(error.into_response(), origin, request.headers()),
     };
     identity.note(request.headers_mut());
+    if let Some(record) = Record::current() {
+        record.asked_by(crate::http::caller(request.headers()));
+    }
     let response = next.run(request).await;
     with_origin(response, origin, &HeaderMap::new())
 }

@@ -113,7 +113,8 @@ impl Teller {
         self.job.change(|story| {
             let numbered = (story.next, line);
             story.next += 1;
-            match story.lines.last_mut().filter(|(_, last)| last["status"] == numbered.1["status"]) {
+            match story.lines.last_mut().filter(|(_, last)| last["status"] == numbered.1["status"])
+            {
                 Some(last) => *last = numbered,
                 None => story.lines.push(numbered),
             }

@@ -151,7 +151,8 @@ impl Sampling {
     /// For a value that a parameter cannot have.
     pub fn from_options(options: &Map<String, Value>) -> Result<Sampling, SamplingError> {
         let mut sampling = Sampling::default();
-        for (name, value) in options.iter().filter(|(name, _)| PARAMETERS.contains(&name.as_str())) {
+        for (name, value) in options.iter().filter(|(name, _)| PARAMETERS.contains(&name.as_str()))
+        {
             let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
             for value in values {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -245,7 +246,8 @@ mod tests {
 
     #[test]
     fn options_say_all_of_it() {
-        let mut sampling = Sampling { stop: vec!["a\"b".into(), "é".into()], ..Sampling::default() };
+        let mut sampling =
+            Sampling { stop: vec!["a\"b".into(), "é".into()], ..Sampling::default() };
         for (name, value) in [("temperature", "0.3"), ("seed", "7"), ("repeat_last_n", "-1")] {
             sampling.set(name, value).unwrap();
         }

@@ -86,8 +86,14 @@ fn tags_tell_what_models_can_do() {
     let details = &tiny["details"];
     assert_eq!(details["family"], "llama");
     assert_eq!(details["families"], json!(["llama"]));
-    assert_eq!((&details["format"], &details["quantization_level"]), (&json!("gguf"), &json!("F32")));
-    assert_eq!((&details["context_length"], &details["embedding_length"]), (&json!(1024), &json!(64)));
+    assert_eq!(
+        (&details["format"], &details["quantization_level"]),
+        (&json!("gguf"), &json!("F32"))
+    );
+    assert_eq!(
+        (&details["context_length"], &details["embedding_length"]),
+        (&json!(1024), &json!(64))
+    );
     assert_eq!(tiny["capabilities"], json!(["completion", "tools"]));
     assert_eq!(of("thinker:latest")["capabilities"], json!(["completion", "thinking"]));
     assert_eq!(of("base:latest")["capabilities"], json!(["completion"]));
@@ -157,7 +163,8 @@ fn what_is_loaded_and_how_it_goes() {
     assert!(model["size"].as_u64().unwrap() > 10_000);
     assert_eq!((&model["context_length"], &model["users"]), (&json!(1024), &json!(0)));
     assert_eq!(model["details"]["family"], "llama");
-    let year = |ps: &Value| ps["models"][0]["expires_at"].as_str().unwrap()[..4].parse::<u32>().unwrap();
+    let year =
+        |ps: &Value| ps["models"][0]["expires_at"].as_str().unwrap()[..4].parse::<u32>().unwrap();
     let now = year(&ps);
     server.post("/api/generate", &ask((-1).into())).ok();
     assert!(year(&server.get("/api/ps").ok()) > now + 200);
@@ -259,7 +266,8 @@ fn names_are_copied_and_removed() {
     assert_eq!((done.status, done.body.as_str()), (200, ""));
     assert_eq!(delete("me/second:one").expect(404)["error"], "model \"me/second:one\" not found");
     // The other name still has the files.
-    let ask = json!({"model": "tiny", "prompt": "x", "options": {"num_predict": 2}, "stream": false});
+    let ask =
+        json!({"model": "tiny", "prompt": "x", "options": {"num_predict": 2}, "stream": false});
     assert_eq!(server.post("/api/generate", &ask).status, 200);
     assert_eq!(server.delete("/api/delete", Some(&json!({"name": "tiny"}))).status, 200);
     assert_eq!(server.post("/api/generate", &ask).status, 404);
@@ -299,7 +307,8 @@ fn uploads_are_held_against_their_digest() {
     let server = Server::empty(Setup::default());
     let bytes = Tiny::new(Family::Llama).bytes();
     let digest = digest(&bytes);
-    let head = |digest: &str| server.request("HEAD", &format!("/api/blobs/{digest}"), &[], None).status;
+    let head =
+        |digest: &str| server.request("HEAD", &format!("/api/blobs/{digest}"), &[], None).status;
     assert_eq!(head(&digest), 404);
     assert_eq!(head("sha256:abc"), 400);
     let (status, body) = upload(&server, "sha256:abc", b"x");
@@ -310,7 +319,10 @@ fn uploads_are_held_against_their_digest() {
 
     // One that breaks off leaves nothing.
     let mut stream = TcpStream::connect(server.address).unwrap();
-    let head_text = format!("POST /api/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", bytes.len());
+    let head_text = format!(
+        "POST /api/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        bytes.len()
+    );
     stream.write_all(head_text.as_bytes()).unwrap();
     stream.write_all(&bytes[..bytes.len() / 2]).unwrap();
     eventually("begun", || left_over(&server) == 1);
@@ -351,7 +363,10 @@ fn a_model_is_made_of_another() {
     // Without a stream there is only the last word.
     let quiet = json!({"name": "mario2", "from": "mario", "stream": false});
     assert_eq!(server.post("/api/create", &quiet).ok(), json!({"status": "success"}));
-    assert_eq!(server.post("/api/show", &json!({"model": "mario2"})).ok()["system"], "You are Mario.");
+    assert_eq!(
+        server.post("/api/show", &json!({"model": "mario2"})).ok()["system"],
+        "You are Mario."
+    );
 }
 
 #[test]
@@ -366,9 +381,7 @@ fn a_model_is_made_of_an_uploaded_file_and_quantized() {
     let name = format!("creating new layer {digest}");
     assert_eq!(statuses(&told), ["parsing GGUF", name.as_str(), "writing manifest", "success"]);
     assert_eq!(left_over(&server), 0);
-    let ask = |model: &str| {
-        json!({"model": model, "prompt": "x", "options": {"num_predict": 2}, "stream": false})
-    };
+    let ask = |model: &str| json!({"model": model, "prompt": "x", "options": {"num_predict": 2}, "stream": false});
     assert_eq!(server.post("/api/generate", &ask("mine")).status, 200);
 
     let request = json!({"model": "small", "from": "mine", "quantize": "q8_0"});
@@ -404,7 +417,10 @@ fn a_creation_that_cannot_be_is_refused_before_anything_is_made() {
         (json!({"model": "m", "from": "tiny", "template": "{{ if }}"}), "template error"),
         (json!({"model": "m", "from": "tiny", "parameters": {"warmth": 1}}), "unknown parameter"),
         (json!({"model": "m", "from": "tiny", "parameters": {"top_k": "x"}}), "top_k"),
-        (json!({"model": "m", "from": "tiny", "messages": [{"role": "cat", "content": ""}]}), "role"),
+        (
+            json!({"model": "m", "from": "tiny", "messages": [{"role": "cat", "content": ""}]}),
+            "role",
+        ),
         (json!({"model": "m", "from": "tiny", "license": 7}), "license"),
         (json!({"model": "m", "from": "tiny", "quantize": "Q99"}), "unsupported quantization"),
         (json!({"model": "m", "from": "tiny", "remote_host": "x"}), "remote_host"),

@@ -57,9 +57,7 @@ impl Registry {
     /// Has a model with these weights, which no model reads.
     fn with(weights: Vec<u8>) -> Registry {
         let registry = Registry::start();
-        let layer = |kind: &str, bytes: &[u8]| {
-            json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()})
-        };
+        let layer = |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()});
         let config = br#"{"model_format":"gguf","model_family":"llama"}"#.to_vec();
         let manifest = json!({
             "schemaVersion": 2,
@@ -122,7 +120,8 @@ impl Inside {
         body: Vec<u8>,
     ) -> std::io::Result<()> {
         let path = target.split('?').next().unwrap_or(target);
-        let blob = path.strip_prefix("/v2/me/model/blobs/").filter(|rest| rest.starts_with("sha256"));
+        let blob =
+            path.strip_prefix("/v2/me/model/blobs/").filter(|rest| rest.starts_with("sha256"));
         let mut shelf = self.shelf.lock().unwrap();
         let (status, headers, bytes) = match (method, path, blob) {
             ("GET" | "HEAD", _, Some(digest)) => {
@@ -132,7 +131,8 @@ impl Inside {
                 if method == "HEAD" {
                     return head(&mut stream, 200, &[], bytes.len());
                 }
-                let from = range.as_ref().map_or(0, |r| r.split('-').next().unwrap().parse().unwrap());
+                let from =
+                    range.as_ref().map_or(0, |r| r.split('-').next().unwrap().parse().unwrap());
                 shelf.asked.push(from);
                 drop(shelf);
                 return self.send(stream, &bytes, range);
@@ -164,7 +164,12 @@ impl Inside {
         stream.write_all(&bytes)
     }
 
-    fn send(&self, mut stream: TcpStream, all: &[u8], range: Option<String>) -> std::io::Result<()> {
+    fn send(
+        &self,
+        mut stream: TcpStream,
+        all: &[u8],
+        range: Option<String>,
+    ) -> std::io::Result<()> {
         let (mut at, end) = match &range {
             Some(range) => {
                 let (from, to) = range.split_once('-').unwrap();

@@ -75,7 +75,10 @@ fn an_upload_that_nobody_wants_goes_after_a_day() {
     let path = hub.blob(&old).unwrap().unwrap();
     aged(&path, Duration::from_secs(25 * 3600));
     let gone = hub.gc(false).unwrap();
-    assert_eq!(gone.iter().map(|g| (g.path.clone(), g.kind)).collect::<Vec<_>>(), [(path, "upload")]);
+    assert_eq!(
+        gone.iter().map(|g| (g.path.clone(), g.kind)).collect::<Vec<_>>(),
+        [(path, "upload")]
+    );
     assert!(hub.blob(&young).unwrap().is_some() && hub.blob(&old).unwrap().is_none());
 }
 

@@ -3,5 +3,5 @@
 pub mod anthropic;
 mod extras;
 pub mod ollama;
-pub mod own;
 pub mod openai;
+pub mod own;

@@ -1,8 +1,8 @@
 //! What all dialects share of HTTP: bodies in and out, connections, the form of errors. Nothing here knows a model.
 
 pub mod body;
-pub mod holder;
 pub mod fields;
+pub mod holder;
 pub mod listen;
 pub mod shape;
 pub mod stream;

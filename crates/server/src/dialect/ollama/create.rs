@@ -397,9 +397,8 @@ fn quantized(
 
 fn tell(teller: &Teller, status: String, completed: u64, total: u64) {
     let digest = format!("sha256:{NO_DIGEST}");
-    teller.tell(
-        json!({"status": status, "digest": digest, "total": total, "completed": completed}),
-    );
+    teller
+        .tell(json!({"status": status, "digest": digest, "total": total, "completed": completed}));
 }
 
 fn go_on(stop: &Stop) -> ControlFlow<()> {

@@ -165,7 +165,10 @@ async fn kept_here(state: &State, name: &str, what: &'static str) -> Result<Loca
         Keeper::Hob => Ok(local),
         other => Err(ApiError::field(
             what,
-            format!("\"{name}\" is kept by {}; hob does not change what is not its own", other.name()),
+            format!(
+                "\"{name}\" is kept by {}; hob does not change what is not its own",
+                other.name()
+            ),
         )),
     }
 }

@@ -200,7 +200,9 @@ impl Output {
 
     fn add_text(&mut self, kind: Open, events: &mut Vec<Sse>) {
         let item = match kind {
-            Open::Thinking => json!({"type": "reasoning", "id": ids::random("rs_", 24), "summary": []}),
+            Open::Thinking => {
+                json!({"type": "reasoning", "id": ids::random("rs_", 24), "summary": []})
+            }
             _ => json!({"type": "message", "id": ids::random("msg_", 24), "status": "in_progress",
                 "role": "assistant", "content": []}),
         };
