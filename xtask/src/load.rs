@@ -139,16 +139,7 @@ fn measure(
     let replies = runtime.block_on(clients(&server.target, &prompts, each, max_tokens));
     let seconds = start.elapsed().as_secs_f64();
     let cpu_seconds = server.cpu_seconds() - cpu;
-    Ok(Run {
-        model: model.name,
-        who,
-        streams,
-        round,
-        max_tokens,
-        seconds,
-        cpu_seconds,
-        replies,
-    })
+    Ok(Run { model: model.name, who, streams, round, max_tokens, seconds, cpu_seconds, replies })
 }
 
 /// A prompt that no run has.
@@ -189,9 +180,10 @@ fn constants(args: &Args, programs: &Programs) -> Result<Vec<(&'static str, Stri
     let dirty =
         if git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty() { "" } else { "+" };
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let versions = args.servers.iter().map(|&who| {
-        programs.version(who).map(|version| format!("{} {version}", who.name()))
-    });
+    let versions = args
+        .servers
+        .iter()
+        .map(|&who| programs.version(who).map(|version| format!("{} {version}", who.name())));
     Ok(vec![
         ("date", sh::text(Command::new("date").args(["-u", "+%F"]))?),
         ("commit", git(&["rev-parse", "--short=12", "HEAD"])? + dirty),

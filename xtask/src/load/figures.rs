@@ -85,7 +85,8 @@ impl Run {
         let rest = rest.map(|n| n.to_string()).join(",");
         let (firsts, gaps) = (self.firsts(), self.gaps());
         let times = [(&firsts, 0.5), (&firsts, 0.99), (&gaps, 0.5), (&gaps, 0.99)];
-        let times = times.map(|(of, part)| percentile(of, part).map_or(String::new(), ms)).join(",");
+        let times =
+            times.map(|(of, part)| percentile(of, part).map_or(String::new(), ms)).join(",");
         format!(
             "{},{},{},{},{counts},{slowest},{rest},{:.2},{:.1},{:.2},{times}",
             self.model,
@@ -223,7 +224,9 @@ mod tests {
         let of = |seconds| run(Who::Llama, seconds, vec![reply(End::Complete, 10, 4)]);
         let text = markdown(&[of(1.0), of(4.0), of(2.0)]);
         assert!(
-            text.ends_with("| m | 2 | llama-server | 2.0 | 1.0 | 10.0, 10.0 | 2.0, 2.0 | 1 | 0 |\n"),
+            text.ends_with(
+                "| m | 2 | llama-server | 2.0 | 1.0 | 10.0, 10.0 | 2.0, 2.0 | 1 | 0 |\n"
+            ),
             "{text}"
         );
     }

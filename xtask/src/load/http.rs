@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_refusal_has_a_length_and_says_when_to_come_back() {
-        let text = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\ncontent-length: 4\r\n\r\nbusy";
+        let text =
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\ncontent-length: 4\r\n\r\nbusy";
         let (response, lines) = read(text, 5);
         assert!(response.complete && lines.is_empty());
         assert_eq!(response.rest(), b"busy");
@@ -172,7 +173,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n"] {
+        for text in
+            ["nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n"]
+        {
             assert!(Response::default().push(text.as_bytes(), |_| ()).is_err());
         }
     }

@@ -7,10 +7,12 @@ const SYSTEM: &str = "You are a careful assistant of a large library. Readers se
     each of them with a long and friendly story about the things in the note. Write whole sentences, and never a list.";
 
 const WORDS: &[&str] = &[
-    "river", "garden", "small", "window", "morning", "bread", "green", "teacher", "walked", "under", "the", "a", "old",
-    "bridge", "letter", "found", "winter", "station", "music", "between", "yellow", "table", "friend", "answered",
-    "slowly", "because", "mountain", "paper", "children", "market", "silver", "clock", "and", "with", "road", "harbour",
-    "opened", "quiet", "evening", "kitchen", "forest", "seven", "horses", "rain", "painted", "corner", "story", "light",
+    "river", "garden", "small", "window", "morning", "bread", "green", "teacher", "walked",
+    "under", "the", "a", "old", "bridge", "letter", "found", "winter", "station", "music",
+    "between", "yellow", "table", "friend", "answered", "slowly", "because", "mountain", "paper",
+    "children", "market", "silver", "clock", "and", "with", "road", "harbour", "opened", "quiet",
+    "evening", "kitchen", "forest", "seven", "horses", "rain", "painted", "corner", "story",
+    "light",
 ];
 
 /// A prompt of one request.

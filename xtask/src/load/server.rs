@@ -98,7 +98,8 @@ impl Programs {
             Who::Llama | Who::LlamaNative => self.llama(who),
         };
         let said = sh::both_outputs(cmd.arg("--version"))?;
-        let line = said.lines().find_map(|l| l.strip_prefix("version: ").or(l.strip_prefix("hob ")));
+        let line =
+            said.lines().find_map(|l| l.strip_prefix("version: ").or(l.strip_prefix("hob ")));
         Ok(line.with_context(|| format!("{} names no version", who.name()))?.trim().to_owned())
     }
 
@@ -165,7 +166,10 @@ fn llama_args(purpose: &Purpose, address: SocketAddr) -> Vec<String> {
         ("--threads-http", slots + 4),
     ];
     let mut args = vec!["-m".to_owned(), purpose.model.path.to_string_lossy().into_owned()];
-    args.extend(["--host", "127.0.0.1", "--no-webui", "--metrics", "--log-verbosity", "1"].map(str::to_owned));
+    args.extend(
+        ["--host", "127.0.0.1", "--no-webui", "--metrics", "--log-verbosity", "1"]
+            .map(str::to_owned),
+    );
     args.extend(numbers.into_iter().flat_map(|(name, n)| [name.to_owned(), n.to_string()]));
     args
 }
@@ -176,7 +180,8 @@ impl Server {
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait()? {
                 let said = fs::read_to_string(&self.log).unwrap_or_default();
-                let tail: String = said.chars().skip(said.chars().count().saturating_sub(2000)).collect();
+                let tail: String =
+                    said.chars().skip(said.chars().count().saturating_sub(2000)).collect();
                 bail!("{} ended: {status}\n{tail}", self.who.name());
             }
             if get(self.target.address, "/health").is_ok_and(|(status, _)| status == 200) {
@@ -293,6 +298,9 @@ mod tests {
     #[test]
     fn samples_of_a_metric_are_summed() {
         let text = "# TYPE a gauge\na 1\nab 7\na{model=\"x y\"} 2\nb{} 0\n";
-        assert_eq!((metric(text, "a"), metric(text, "b"), metric(text, "c")), (Some(3), Some(0), None));
+        assert_eq!(
+            (metric(text, "a"), metric(text, "b"), metric(text, "c")),
+            (Some(3), Some(0), None)
+        );
     }
 }
