@@ -74,7 +74,7 @@ impl Run {
             self.count(|end| matches!(end, End::Refused { retry_after: false, .. })),
         ];
         let counts = counts.map(|n| n.to_string()).join(",");
-        let slowest = slowest.map_or(String::new(), |t| ms(t));
+        let slowest = slowest.map_or(String::new(), ms);
         let rest = [
             self.count(|end| matches!(end, End::Failed(_))),
             self.count(|end| *end == End::Incomplete),
