@@ -7,6 +7,7 @@ mod avx512;
 mod bench;
 mod check;
 mod judge;
+mod load;
 mod pulls;
 mod quants;
 mod sh;
@@ -37,6 +38,8 @@ enum Command {
     Bench(bench::Args),
     /// Compare hob's predictions with llama.cpp's; writes a CSV file to bench/ and fails if they are too far apart
     Judge(judge::Args),
+    /// Measure hob's server against llama.cpp's with many clients at once; writes a CSV file to bench/
+    Load(load::Args),
     /// Make every recipe with hob and with llama.cpp, and judge both; goes on where the last run ended
     Quants(quants::Args),
     /// Measure hob's downloads against Hugging Face's client, from a loopback server; writes a CSV file to bench/
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Judge(args) => judge::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Quants(args) => quants::run(&args),
         Command::Transfer(args) => transfer::run(&args),
         Command::Pulls(args) => pulls::run(&args),

@@ -93,6 +93,7 @@ impl Server {
         let dir = TempDir::new().unwrap();
         let hub = Hub::at(dir.path().join("hob")).unwrap();
         let config = Config {
+            guard: Default::default(),
             models: PoolSettings {
                 wishes: Wishes {
                     usual_context: 2048,
