@@ -139,20 +139,23 @@ pub fn run(args: &Args) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(address, State::new(hub, config)))
+    let served = runtime.block_on(serve(address, State::new(hub, config)));
+    // A load or a transfer that still runs is not waited for; the store is sound at every moment.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(address: SocketAddr, state: State) -> Result<()> {
+    let signals = Signals::new().context("cannot wait for signals")?;
     let listener = hob_server::bind(address).await?;
     out::say(&format!("hob listens on http://{}", listener.local_addr()?));
-    tokio::spawn(end_on_signal(state.clone()));
+    tokio::spawn(end_on_signal(signals, state.clone()));
     hob_server::serve(listener, state).await;
     Ok(())
 }
 
 /// The first signal ends the server in order, the second at once.
-async fn end_on_signal(state: State) -> Result<()> {
-    let mut signals = Signals::new()?;
+async fn end_on_signal(mut signals: Signals, state: State) {
     signals.next().await;
     let grace = state.config.grace;
     out::say(&format!("going down: running answers have {} seconds", grace.as_secs()));
@@ -160,7 +163,6 @@ async fn end_on_signal(state: State) -> Result<()> {
         () = state.shutdown.begin(grace) => {}
         () = signals.next() => state.shutdown.now(),
     }
-    Ok(())
 }
 
 /// Signals that ask a server to end.
