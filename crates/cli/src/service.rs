@@ -230,7 +230,7 @@ fn uninstall(manager: Manager, args: &Uninstall) -> Result<()> {
         ),
         Held::Ours | Held::Changed => {}
     }
-    manager.stop(args.system, &path)?;
+    manager.stop(args.system)?;
     std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     manager.forget(args.system)?;
     out::say(&format!("removed {}; models and variables stay", path.display()));
@@ -264,7 +264,9 @@ mod tests {
         let home = if system { "/etc/hob" } else { "/home/ann lee/.config/hob" };
         Service {
             program: "/opt/hob 1/bin/hob".into(),
-            flags: ["--host", "0.0.0.0:11434", "--allow-host", "a\"b$c%d\\e"].map(Into::into).into(),
+            flags: ["--host", "0.0.0.0:11434", "--allow-host", "a\"b$c%d\\e"]
+                .map(Into::into)
+                .into(),
             system,
             user: None,
             home: None,

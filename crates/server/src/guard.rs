@@ -184,11 +184,12 @@ impl Identity {
         let most = if self.urgent { MOST_PRIORITY } else { 0 };
         let priority = priority.clamp(-MOST_PRIORITY, most);
         headers.insert("x-hob-priority", HeaderValue::from(i16::from(priority)));
+        headers.insert("x-hob-most-priority", HeaderValue::from(i16::from(most)));
     }
 }
 
 /// Highest priority that a request may have, and the lowest, negative.
-const MOST_PRIORITY: i8 = 10;
+pub const MOST_PRIORITY: i8 = 10;
 
 impl Guard {
     /// Whether a request comes by a name and from a page that are let in; the page's origin, for the response.

@@ -70,7 +70,8 @@ impl Manager {
     /// # Errors
     /// When the user has no home.
     pub fn log(self, system: bool) -> Result<PathBuf> {
-        let folder = if system { PathBuf::from("/Library/Logs") } else { home()?.join("Library/Logs") };
+        let folder =
+            if system { PathBuf::from("/Library/Logs") } else { home()?.join("Library/Logs") };
         Ok(folder.join("hob.log"))
     }
 
@@ -98,7 +99,7 @@ impl Manager {
     ///
     /// # Errors
     /// When a command is missing or fails.
-    pub fn stop(self, system: bool, _path: &Path) -> Result<()> {
+    pub fn stop(self, system: bool) -> Result<()> {
         match self {
             Manager::Systemd => systemctl(system, &["disable", "--now", UNIT]),
             Manager::Launchd => {
