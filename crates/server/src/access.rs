@@ -117,7 +117,7 @@ impl Record {
         }
         line += &format!(" [{}]", self.peer);
         if let Some(fault) = &seen.fault {
-            line += &format!(": {fault}");
+            line += &format!(": {}", fault.replace(char::is_control, " "));
         }
         if !seen.whole {
             line += ": broken off by the client";
@@ -153,7 +153,7 @@ pub async fn access(Shared(state): Shared<State>, request: Request, next: Next) 
     {
         let mut seen = record.seen();
         seen.status = response.status().as_u16();
-        seen.fault = response.extensions().get::<ApiError>().map(|e| e.message.clone());
+        seen.fault = response.extensions().get::<ApiError>().map(|e| e.short().message);
     }
     state.metrics.request(&route, response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id) {

@@ -176,10 +176,27 @@ impl ApiError {
         }
     }
 
+    /// The same with texts of a bounded length, whatever they repeat of the request.
+    #[must_use]
+    pub fn short(&self) -> Self {
+        let param = self.param.as_deref().map(clipped);
+        Self { message: clipped(&self.message), param, ..self.clone() }
+    }
+
     /// The same, with a word for programs.
     #[must_use]
     pub fn with_code(self, code: &'static str) -> Self {
         Self { code: Some(code), ..self }
+    }
+}
+
+/// Longest text of an error that is sent, bytes.
+const MAX_TEXT: usize = 2000;
+
+fn clipped(text: &str) -> String {
+    match text.len() <= MAX_TEXT {
+        true => text.to_owned(),
+        false => format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT)]),
     }
 }
 

@@ -46,6 +46,7 @@ impl Dialect {
 
     /// The body that it has for an error; also what is sent when a stream fails.
     pub fn error(self, error: &ApiError) -> Value {
+        let error = &error.short();
         let message = error.message.as_str();
         match self {
             Dialect::Ollama => json!({"error": message}),
