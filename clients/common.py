@@ -6,13 +6,16 @@ import importlib.metadata
 import json
 import math
 import os
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
 URL = os.environ.get("HOB_URL", "http://127.0.0.1:11434").rstrip("/")
 KEY = os.environ.get("HOB_API_KEY", "none")
 SMALL = os.environ.get("HOB_SMALL", "smollm2:135m")
+CACHE = os.environ.get("HOB_CLIENTS") or os.path.expanduser("~/.cache/hob-clients")
 CODER = os.environ.get("HOB_CODER", "qwen2.5-coder:1.5b")
 ABSENT = "nothing-of-this-name:1b"
 
@@ -93,6 +96,47 @@ def raises(kind, call):
     except kind as error:
         return error
     raise AssertionError(f"no {kind.__name__} was raised")
+
+
+class Agent:
+    """A coding agent's program, run with a home and a work folder of its own, so that it neither reads nor writes the
+    user's. What it needs of the environment is passed; whatever would call its maker is turned off by the scripts."""
+
+    def __init__(self, program):
+        # Not in /tmp, where some of them won't put their helpers.
+        self.folder = tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{program}-")
+        self.home, self.work = (os.path.join(self.folder.name, name) for name in ("home", "work"))
+        os.makedirs(self.home)
+        os.makedirs(self.work)
+        self.write("work/add.py", "def add(a, b):\n    return a - b\n")
+        self.program = os.path.join(CACHE, "node/node_modules/.bin", program)
+
+    def write(self, path, text):
+        path = os.path.join(self.folder.name, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+    def run(self, *args, seconds=1200, **env):
+        """Runs the program; returns its exit status and its output, and keeps its error output for messages."""
+        keep = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
+        done = subprocess.run(
+            [self.program, *args], cwd=self.work, env={**keep, "HOME": self.home, **env},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds,
+        )  # fmt: skip
+        self.said = done.stderr[-600:]
+        return done.returncode, done.stdout
+
+    def version(self):
+        text = self.run("--version")[1]
+        return next(word for word in text.split() if word[0].isdigit())
+
+
+def full():
+    """Skips what sends an agent's whole system prompt (10 to 20 thousand tokens) unless it is asked for."""
+    if not os.environ.get("HOB_CLIENTS_FULL"):
+        raise Skip("the agent's own prompt of 10 to 20 thousand tokens: run with --full")
 
 
 def tell(client, version, name, result, seconds, note=""):
