@@ -1,26 +1,20 @@
 //! A loaded model that answers: context chosen, template applied, tokens streamed as text. `run` and its chat both speak through this.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use clap::builder::RangedU64ValueParser;
-use hob_engine::{
-    Done, Embed, Engine, EngineConfig, EngineError, Event, Finish, LoadOptions, Request, Runner,
-};
+use hob_engine::{Done, Event, Finish, Request};
 use hob_machine::Machine;
-use hob_model::{KvType, Model};
-use hob_text::{
-    ChatAnswer, ChatEvent, ChatParser, ChatTemplate, EncodeOptions, GoTemplate, Message,
-    RenderOptions, Template, Token, Tokenizer,
+use hob_model::KvType;
+use hob_server::{
+    ApiError, Conversation, Input, Loaded, ModelFile, Prompt, Room, Sampling, Wishes,
 };
+use hob_text::{ChatAnswer, ChatEvent, ChatParser, Message, Token};
 use serde_json::{Value, json};
 
-use crate::context::{Conditions, Context, STEP_ROWS};
 use crate::interrupt::Answering;
-use crate::models::ModelFile;
 use crate::out;
-use crate::sampling::Sampling;
 
 /// How often Ctrl-C is looked for.
 const POLL: Duration = Duration::from_millis(50);
@@ -66,121 +60,47 @@ pub fn at_least_one(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
 }
 
-/// Threads for a computation that is bound by memory and by arithmetic units: one per core, of those that may be used.
-pub fn default_threads(machine: &Machine) -> usize {
-    machine.cpu.physical_cores.min(machine.cpu.usable_cores).max(1)
-}
+/// A model in this process, for one conversation at a time.
+pub struct Local(pub Loaded);
 
-/// A model, ready to answer.
-pub struct Loaded {
-    /// Its file.
-    pub file: ModelFile,
-    /// Its description.
-    pub model: Model,
-    /// The context it was given.
-    pub context: Context,
-    /// How long loading took.
-    pub load_time: Duration,
-    tokenizer: Arc<Tokenizer>,
-    template: Option<Template>,
-    engine: Engine,
-}
-
-impl Loaded {
-    /// Loads a file, for one sequence at a time.
-    pub fn load(file: ModelFile, flags: &LoadFlags) -> Result<Loaded> {
-        let start = Instant::now();
-        if !file.overlay.adapters.is_empty() {
-            let name = &file.local.name;
-            bail!(
-                "{name} has a LoRA adapter, and adapters cannot be run yet; take the model without it"
-            );
-        }
-        file.gguf.advise_willneed();
-        let model = file.describe()?;
-        let tokenizer = Arc::new(Tokenizer::from_gguf(file.meta())?);
-        let template = template(&file, &tokenizer)?;
-        let set = file.overlay.parameters.get("num_ctx").and_then(Value::as_u64);
-        let set = set.filter(|n| (2..=u64::from(model.context)).contains(n));
-        let machine = Machine::detect()?;
-        let conditions = Conditions {
-            model: &model,
-            weights: file.weight_bytes(),
-            available: machine.memory.available_bytes,
+impl Local {
+    /// Loads a file.
+    pub fn load(file: ModelFile, flags: &LoadFlags) -> Result<Local> {
+        let available = Machine::detect()?.memory.available_bytes;
+        let wishes = Wishes {
+            context: flags.context,
+            threads: flags.threads,
             kv: flags.kv.into(),
-            sequences: 1,
-            asked: flags.context.or(set.map(|n| n as usize)),
+            ..Wishes::alone(available)
         };
-        let context = conditions.choose()?;
-        let threads = flags.threads.unwrap_or_else(|| default_threads(&machine));
-        let options = LoadOptions { threads, limits: context.limits };
-        let runner = Runner::load(file.gguf.clone(), &options)
-            .with_context(|| format!("cannot load {}", file.local.name))?;
-        let config =
-            EngineConfig { context: context.tokens, sequences: 1, queue: 1, mixed_rows: STEP_ROWS };
-        let engine = Engine::start(runner, tokenizer.clone(), config)?;
-        let load_time = start.elapsed();
-        Ok(Loaded { file, model, context, load_time, tokenizer, template, engine })
+        Ok(Local(Loaded::load(file, &wishes)?))
     }
 
-    /// The messages that every conversation with it begins with.
-    pub fn first_messages(&self) -> Vec<Message> {
-        let said = self.file.overlay.messages.iter();
-        said.map(|(role, text)| Message::new(role.as_str(), text.as_str())).collect()
-    }
-
-    /// Whether the model was made for conversations.
+    /// The messages that every conversation with it begins with are put in front by the prompt itself.
     pub fn has_template(&self) -> bool {
-        self.template.is_some()
-    }
-
-    /// Whether the model may think before it answers.
-    pub fn thinks(&self) -> bool {
-        self.template.as_ref().is_some_and(|t| t.format().thinks())
+        self.0.template.is_some()
     }
 
     /// A conversation, up to the start of the next answer.
     ///
     /// # Errors
-    /// When the template refuses the conversation, there is no template, or thinking is asked of a model that has none.
+    /// When the template refuses the conversation, there is no template, it does not fit, or thinking is asked of a model that has none.
     pub fn chat_prompt(&self, messages: &[Message], think: Option<Think>) -> Result<Prompt> {
-        let name = &self.file.local.name;
-        let Some(template) = &self.template else {
-            bail!("{name} has no chat template: it continues text and knows no roles");
-        };
-        if think.is_some_and(|think| think != Think::False) && !self.thinks() {
-            bail!("{name} does not support thinking");
-        }
-        let mut options = RenderOptions {
-            add_generation_prompt: true,
-            enable_thinking: think.map(|think| think != Think::False),
-            ..RenderOptions::default()
-        };
-        if let Some(effort) = think.and_then(Think::effort) {
-            options.extra.insert("reasoning_effort".to_owned(), effort.into());
-        }
-        let text = template.render(messages, &options)?;
-        let parser = ChatParser::new(template.format(), &text, None);
-        Ok(Prompt { tokens: self.tokens(&text), parser: Some(parser) })
+        let messages = messages.to_vec();
+        let think = think.map(Into::into);
+        let chat = Conversation { messages, think, ..Conversation::default() };
+        self.prompt(&Input::Chat(Box::new(chat)))
     }
 
     /// A text to be continued; what follows is not taken apart.
-    pub fn text_prompt(&self, text: &str) -> Prompt {
-        Prompt { tokens: self.tokens(text), parser: None }
+    pub fn text_prompt(&self, text: &str) -> Result<Prompt> {
+        self.prompt(&Input::Text(text.to_owned()))
     }
 
-    /// The tokens of a text, control tokens by their names, begun as the model expects it.
-    fn tokens(&self, text: &str) -> Vec<Token> {
-        let options = EncodeOptions { add_special: false, parse_special: true };
-        let mut tokens = self.tokenizer.encode(text, options);
-        // Templates that write the begin token themselves must not get a second one.
-        if self.tokenizer.add_bos()
-            && let Some(bos) = self.tokenizer.bos()
-            && tokens.first() != Some(&bos)
-        {
-            tokens.insert(0, bos);
-        }
-        tokens
+    fn prompt(&self, input: &Input) -> Result<Prompt> {
+        let context = self.0.context.tokens;
+        let room = Room { context, answer: 1, truncate: false };
+        self.0.prompt(input, room).map_err(|e| self.advise(e))
     }
 
     /// Answers, giving pieces as they become certain. Ctrl-C ends the answer early, which is no error.
@@ -190,7 +110,7 @@ impl Loaded {
         sampling: &Sampling,
         mut on_piece: impl FnMut(&ChatEvent) -> Result<()>,
     ) -> Result<Answer> {
-        let Prompt { tokens, mut parser } = prompt;
+        let Prompt { tokens, mut parser, .. } = prompt;
         let request = Request {
             prompt: tokens,
             sample: sampling.options.clone(),
@@ -200,7 +120,7 @@ impl Loaded {
             ..Request::default()
         };
         let waiting = Answering::begin();
-        let mut stream = self.engine.submit(request).map_err(|e| self.advise(e))?;
+        let mut stream = self.0.engine.submit(request)?;
         let (mut said, mut tokens) = (ChatAnswer::default(), Vec::new());
         let mut tell = |said: &mut ChatAnswer, events: Vec<ChatEvent>| -> Result<()> {
             events.iter().try_for_each(&mut on_piece)?;
@@ -224,54 +144,23 @@ impl Loaded {
                 Some(Event::Done(done)) => {
                     tell(&mut said, read(&mut parser, done.text.clone()))?;
                     tell(&mut said, parser.map_or(Vec::new(), ChatParser::finish))?;
-                    return Ok(Answer { said, tokens, done, load_time: self.load_time });
+                    return Ok(Answer { said, tokens, done, load_time: self.0.load_time });
                 }
                 Some(Event::Failed(failure)) => return Err(failure.into()),
             }
         }
     }
 
-    /// A vector for each text, and the number of their tokens.
-    ///
-    /// # Errors
-    /// When a text is longer than the context, or the engine fails.
-    pub fn embed(&self, texts: &[String], normalize: bool) -> Result<(Vec<Vec<f32>>, usize)> {
-        let special = EncodeOptions { add_special: true, parse_special: false };
-        let texts: Vec<Vec<Token>> =
-            texts.iter().map(|text| self.tokenizer.encode(text, special)).collect();
-        let count = texts.iter().map(Vec::len).sum();
-        let request = Embed { texts, pooling: None, normalize };
-        Ok((self.engine.embed(request)?.wait()?, count))
-    }
-
-    /// An error of the engine with what the user can do about it.
-    fn advise(&self, error: EngineError) -> anyhow::Error {
-        let more = self.model.context as usize > self.context.tokens;
-        match error {
-            EngineError::PromptTooLong { .. } if more => {
-                anyhow!("{error}; shorten it, or try a larger --context")
+    /// An error with what the user can do about it.
+    fn advise(&self, error: ApiError) -> anyhow::Error {
+        let more = self.0.model.context as usize > self.0.context.tokens;
+        match error.code {
+            Some("context_length_exceeded") if more => {
+                anyhow!("{}; here: a larger --context", error.message)
             }
-            EngineError::PromptTooLong { .. } => {
-                anyhow!("{error}; shorten it, or take a model with a longer context")
-            }
-            other => other.into(),
+            _ => anyhow!("{}", error.message),
         }
     }
-}
-
-/// The template that counts: of the file, or of the layer beside it.
-fn template(file: &ModelFile, tokenizer: &Tokenizer) -> Result<Option<Template>> {
-    let jinja = ChatTemplate::from_gguf(file.meta(), tokenizer)?;
-    let go = file.overlay.template.as_deref().map(GoTemplate::new).transpose();
-    let go = go.with_context(|| format!("the template of {}", file.local.name))?;
-    let always = std::env::var("OLLAMA_GO_TEMPLATE").is_ok_and(|v| !v.is_empty() && v != "0");
-    Ok(Template::choose(jinja, go, file.overlay.own_template || always))
-}
-
-/// What an answer follows, and how it is read.
-pub struct Prompt {
-    tokens: Vec<Token>,
-    parser: Option<ChatParser>,
 }
 
 /// `--think`: whether a model may think first, and how much.
@@ -285,14 +174,14 @@ pub enum Think {
     High,
 }
 
-impl Think {
-    /// For templates that know degrees.
-    fn effort(self) -> Option<&'static str> {
-        match self {
-            Think::True | Think::False => None,
-            Think::Low => Some("low"),
-            Think::Medium => Some("medium"),
-            Think::High => Some("high"),
+impl From<Think> for hob_server::Think {
+    fn from(think: Think) -> Self {
+        match think {
+            Think::True => hob_server::Think::On,
+            Think::False => hob_server::Think::Off,
+            Think::Low => hob_server::Think::Low,
+            Think::Medium => hob_server::Think::Medium,
+            Think::High => hob_server::Think::High,
         }
     }
 }

@@ -13,10 +13,11 @@ use hob_model::{Batch, Limits, Output, PAGE, Place};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::answer::{Kv, at_least_one, default_threads};
-use crate::context::Conditions;
-use crate::models::ModelFile;
+use crate::answer::{Kv, at_least_one};
 use crate::out;
+use hob_plan::Conditions;
+use hob_server::ModelFile;
+use hob_server::default_threads;
 
 /// Tokens decoded before the first measured run.
 const WARM_UP: usize = 4;
@@ -68,7 +69,7 @@ struct Row {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let file = ModelFile::open(&Hub::open()?, &args.model)?;
+    let file = crate::models::open(&Hub::open()?, &args.model)?;
     let machine = Machine::detect()?;
     let threads = args.threads.unwrap_or_else(|| default_threads(&machine));
     let limits = limits(args, &file, &machine)?;

@@ -6,13 +6,12 @@ mod editor;
 
 use anyhow::Result;
 use hob_hub::Hub;
+use hob_server::{ModelFile, Prompt, Sampling};
 use hob_text::Message;
 
-use crate::answer::{LoadFlags, Loaded, Prompt, Think};
-use crate::models::ModelFile;
+use crate::answer::{LoadFlags, Local, Think};
 use crate::out::{self, Interrupted};
 use crate::printer::Printer;
-use crate::sampling::Sampling;
 use crate::show;
 use commands::{Command, Section, Setting};
 use editor::{Editor, Typed};
@@ -35,16 +34,15 @@ pub struct Settings {
 
 struct Chat {
     hub: Hub,
-    loaded: Loaded,
+    loaded: Local,
     settings: Settings,
     messages: Vec<Message>,
 }
 
 /// Talks until the user leaves.
-pub fn run(hub: Hub, loaded: Loaded, settings: Settings) -> Result<()> {
+pub fn run(hub: Hub, loaded: Local, settings: Settings) -> Result<()> {
     let mut editor = Editor::open(hub.root())?;
-    let messages = loaded.first_messages();
-    let mut chat = Chat { hub, loaded, settings, messages };
+    let mut chat = Chat { hub, loaded, settings, messages: Vec::new() };
     loop {
         let done = match editor.read()? {
             Typed::Left => return Ok(()),
@@ -87,7 +85,7 @@ impl Chat {
         let sampling = &self.settings.sampling;
         let answer = self.loaded.answer(prompt, sampling, |piece| printer.show(piece))?;
         out::print("\n\n")?;
-        if answer.cut_off() && answer.total_tokens() + 1 >= self.loaded.context.tokens {
+        if answer.cut_off() && answer.total_tokens() + 1 >= self.loaded.0.context.tokens {
             out::say("The context is full; /clear starts a new conversation.");
         }
         if self.settings.verbose {
@@ -101,7 +99,7 @@ impl Chat {
     fn prompt(&self) -> Result<Prompt> {
         if !self.loaded.has_template() {
             let last = self.messages.last().map_or("", |m| m.content.as_str());
-            return Ok(self.loaded.text_prompt(last));
+            return self.loaded.text_prompt(last);
         }
         let system = self.settings.system.iter().map(|text| Message::new("system", text.as_str()));
         let messages: Vec<Message> = system.chain(self.messages.iter().cloned()).collect();
@@ -112,7 +110,7 @@ impl Chat {
         match command {
             Command::Help(topic) => out::print(topic),
             Command::Clear => {
-                self.messages = self.loaded.first_messages();
+                self.messages = Vec::new();
                 out::print("Cleared the conversation.\n")
             }
             Command::Load(model) => self.load(&model),
@@ -125,27 +123,27 @@ impl Chat {
 
     /// Changes to another model with a new conversation; the old one stays if that fails.
     fn load(&mut self, model: &str) -> Result<()> {
-        let file = ModelFile::open_or_pull(&self.hub, model)?;
+        let file = crate::models::open_or_pull(&self.hub, model)?;
         let sampling = Sampling::of_model(&file)?;
         let system = file.overlay.system.clone();
-        self.loaded = Loaded::load(file, &self.settings.load)?;
+        self.loaded = Local::load(file, &self.settings.load)?;
         self.settings.sampling = sampling;
         self.settings.system = system;
-        self.messages = self.loaded.first_messages();
-        out::say(&self.loaded.context.line(&self.loaded.model));
+        self.messages = Vec::new();
+        out::say(&self.loaded.0.context.line(&self.loaded.0.model));
         Ok(())
     }
 
     /// Loads the same model in another way; the conversation goes on.
     fn reload(&mut self, load: LoadFlags) -> Result<()> {
         let file = ModelFile {
-            local: self.loaded.file.local.clone(),
-            gguf: self.loaded.file.gguf.clone(),
-            overlay: self.loaded.file.overlay.clone(),
+            local: self.loaded.0.file.local.clone(),
+            gguf: self.loaded.0.file.gguf.clone(),
+            overlay: self.loaded.0.file.overlay.clone(),
         };
-        self.loaded = Loaded::load(file, &load)?;
+        self.loaded = Local::load(file, &load)?;
         self.settings.load = load;
-        out::say(&self.loaded.context.line(&self.loaded.model));
+        out::say(&self.loaded.0.context.line(&self.loaded.0.model));
         Ok(())
     }
 
@@ -182,9 +180,11 @@ impl Chat {
     }
 
     fn show(&self, section: Section) -> Result<()> {
-        let file = &self.loaded.file;
+        let file = &self.loaded.0.file;
         let text = match section {
-            Section::Info => show::overview(file)? + &self.loaded.context.line(&self.loaded.model),
+            Section::Info => {
+                show::overview(file)? + &self.loaded.0.context.line(&self.loaded.0.model)
+            }
             Section::Licence => or_none(show::licence(file), "licence"),
             Section::Template => or_none(show::template(file), "chat template"),
             Section::System => or_none(self.settings.system.clone(), "system message"),

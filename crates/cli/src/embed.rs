@@ -7,9 +7,8 @@ use anyhow::Result;
 use hob_hub::Hub;
 use serde_json::json;
 
-use crate::answer::{LoadFlags, Loaded};
+use crate::answer::{LoadFlags, Local};
 use crate::input;
-use crate::models::ModelFile;
 use crate::out::{self, Usage};
 
 /// Turn texts into vectors
@@ -38,14 +37,14 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let texts = texts(args)?;
-    let file = ModelFile::open_or_pull(&Hub::open()?, &args.model)?;
-    let loaded = Loaded::load(file, &args.load)?;
-    let (mut vectors, tokens) = loaded.embed(&texts, !args.no_normalize)?;
+    let file = crate::models::open_or_pull(&Hub::open()?, &args.model)?;
+    let loaded = Local::load(file, &args.load)?;
+    let (mut vectors, tokens) = loaded.0.embed(&texts, !args.no_normalize)?;
     if let Some(n) = args.dimensions {
         vectors.iter_mut().for_each(|v| shorten(v, n));
     }
     if args.json {
-        let name = &loaded.file.local.name;
+        let name = &loaded.0.file.local.name;
         return out::print_json(
             &json!({"model": name, "embeddings": vectors, "prompt_tokens": tokens}),
         );

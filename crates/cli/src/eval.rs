@@ -15,11 +15,12 @@ use hob_machine::Machine;
 use hob_text::Tokenizer;
 use serde_json::{Value, json};
 
-use crate::answer::{at_least_one, default_threads};
-use crate::context::STEP_ROWS;
+use crate::answer::at_least_one;
 use crate::interrupt::Answering;
-use crate::models::ModelFile;
 use crate::{input, out, progress, quality};
+use hob_plan::STEP_ROWS;
+use hob_server::ModelFile;
+use hob_server::default_threads;
 
 /// Tokens of a chunk, unless a reference says otherwise.
 const CONTEXT: usize = 512;
@@ -71,7 +72,7 @@ enum Other {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let hub = Hub::open()?;
-    let file = ModelFile::open(&hub, &args.model)?;
+    let file = crate::models::open(&hub, &args.model)?;
     let mut other = Other::open(&hub, args.against.as_deref())?;
     let text = text(args, &file, &other)?;
     let threads =
@@ -110,7 +111,7 @@ impl Other {
             Some(path) if Reference::is_one(Path::new(path)) => {
                 Other::File(Reference::open(Path::new(path))?)
             }
-            Some(model) => Other::Model(Box::new(ModelFile::open(hub, model)?)),
+            Some(model) => Other::Model(Box::new(crate::models::open(hub, model)?)),
         })
     }
 }

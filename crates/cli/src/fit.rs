@@ -14,8 +14,8 @@ use hob_model::{FileSize, Model, Recipe, RecipeOptions, TOKENIZER_BYTES_PER_ENTR
 use hob_quant::GgmlType;
 use serde_json::{Map, Value, json};
 
-use crate::models::ModelFile;
 use crate::out;
+use hob_server::ModelFile;
 
 /// Show how large each recipe's file of a model is
 #[derive(clap::Args)]
@@ -74,7 +74,7 @@ fn subject(reference: &str) -> Result<Subject> {
     }
     let hub = Hub::open()?;
     match hub.find(reference) {
-        Ok(Some(_)) => return of_file(reference, &ModelFile::open(&hub, reference)?),
+        Ok(Some(_)) => return of_file(reference, &crate::models::open(&hub, reference)?),
         Ok(None) | Err(HubError::NoSource { .. }) => {}
         Err(error) => return Err(error.into()),
     }

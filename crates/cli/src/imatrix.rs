@@ -14,11 +14,11 @@ use hob_machine::Machine;
 use hob_text::Tokenizer;
 use serde_json::{Value, json};
 
-use crate::answer::{at_least_one, default_threads};
-use crate::context::STEP_ROWS;
+use crate::answer::at_least_one;
 use crate::interrupt::Answering;
-use crate::models::ModelFile;
 use crate::{input, out, progress};
+use hob_plan::STEP_ROWS;
+use hob_server::default_threads;
 
 /// Measure on a text how much each column of the weights matters, for quantizing
 #[derive(clap::Args)]
@@ -109,7 +109,7 @@ fn merge(args: &Args) -> Result<Summary> {
 }
 
 fn collect(args: &Args, model: &str, path: &Path) -> Result<Summary> {
-    let file = ModelFile::open(&Hub::open()?, model)?;
+    let file = crate::models::open(&Hub::open()?, model)?;
     let text = match path.as_os_str() == "-" {
         true => input::read_stdin()?,
         false => std::fs::read_to_string(path)

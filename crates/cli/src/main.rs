@@ -4,8 +4,6 @@
 mod answer;
 mod bench;
 mod chat;
-mod choose;
-mod context;
 mod convert;
 mod cp;
 mod create;
@@ -30,6 +28,7 @@ mod rm;
 mod run;
 mod sampling;
 mod search;
+mod serve;
 mod show;
 mod tokenize;
 mod verify;
@@ -56,6 +55,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Run(run::Args),
+    #[command(alias = "start")]
+    Serve(serve::Args),
     Pull(pull::Args),
     #[command(alias = "ls")]
     List(list::Args),
@@ -80,7 +81,9 @@ enum Verb {
 
 fn main() -> ExitCode {
     let verb = Cli::parse().verb;
-    match interrupt::install().and_then(|()| dispatch(&verb)) {
+    // A server ends in order, by its own rules.
+    let ready = if matches!(verb, Verb::Serve(_)) { Ok(()) } else { interrupt::install() };
+    match ready.and_then(|()| dispatch(&verb)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => out::report(&error),
     }
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
 fn dispatch(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Run(args) => run::run(args),
+        Verb::Serve(args) => serve::run(args),
         Verb::Pull(args) => pull::run(args),
         Verb::List(args) => list::run(args),
         Verb::Show(args) => show::run(args),

@@ -7,9 +7,9 @@ use hob_gguf::Gguf;
 use hob_hub::{Facts, Hub, LocalModel, Progress, Wishes};
 use serde_json::json;
 
-use crate::choose::Chooser;
+use crate::out;
 use crate::progress::PullBar;
-use crate::{models, out};
+use hob_server::Chooser;
 
 /// Fetch a model into the store
 #[derive(clap::Args)]
@@ -126,7 +126,7 @@ pub fn facts(parts: &[PathBuf]) -> Option<Facts> {
         architecture: text("general.architecture"),
         parameters,
         parameter_size: parameters.map(out::count).unwrap_or_default(),
-        recipe: models::recipe(&gguf).to_owned(),
+        recipe: hob_server::recipe(&gguf).to_owned(),
         licence: text("general.license"),
         source: String::new(),
     })

@@ -7,9 +7,9 @@ use hob_forge::eval::EvalText;
 use hob_hub::{Hub, LocalModel};
 use serde_json::{Value, json};
 
-use crate::models::ModelFile;
 use crate::out;
 use crate::progress::PullBar;
+use hob_server::ModelFile;
 
 /// What makes two results comparable.
 const SAME: [&str; 4] = ["text_sha256", "context", "tokens", "against"];

@@ -16,10 +16,11 @@ use hob_quant::GgmlType;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use crate::answer::{at_least_one, default_threads};
+use crate::answer::at_least_one;
 use crate::interrupt::Answering;
-use crate::models::ModelFile;
 use crate::{out, progress};
+use hob_server::ModelFile;
+use hob_server::default_threads;
 
 /// How often a line tells of the progress where there is no terminal.
 const TELL_EVERY: Duration = Duration::from_secs(20);
@@ -91,7 +92,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let source = ModelFile::open(&Hub::open()?, &args.source)?;
+    let source = crate::models::open(&Hub::open()?, &args.source)?;
     let imatrix = args.imatrix.as_ref().map(|file| Imatrix::read(file.as_ref())).transpose()?;
     let importance = args.imatrix.as_deref().zip(imatrix.as_ref());
     let options = Options {

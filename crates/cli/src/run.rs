@@ -4,15 +4,15 @@ use std::io::{IsTerminal, stdout};
 
 use anyhow::Result;
 use hob_hub::Hub;
+use hob_server::Sampling;
 use hob_text::Message;
 
-use crate::answer::{LoadFlags, Loaded, Think};
+use crate::answer::{LoadFlags, Local, Think};
 use crate::chat;
 use crate::input;
-use crate::models::ModelFile;
 use crate::out::{self, Interrupted, Usage};
 use crate::printer::Printer;
-use crate::sampling::{Flags, Sampling};
+use crate::sampling::{Flags, with_flags};
 
 /// Ask a model, or talk with it; fetches the model if it is not here yet
 #[derive(clap::Args)]
@@ -62,11 +62,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let prompt = prompt(args)?;
     let hub = Hub::open()?;
-    let file = ModelFile::open_or_pull(&hub, &args.model)?;
-    let sampling = Sampling::of_model(&file)?.with(&args.sampling);
+    let file = crate::models::open_or_pull(&hub, &args.model)?;
+    let sampling = with_flags(Sampling::of_model(&file)?, &args.sampling);
     let system = args.system.clone().or_else(|| file.overlay.system.clone());
-    let loaded = Loaded::load(file, &args.load)?;
-    out::say(&loaded.context.line(&loaded.model));
+    let loaded = Local::load(file, &args.load)?;
+    out::say(&loaded.0.context.line(&loaded.0.model));
     match prompt {
         Some(prompt) => answer_once(&loaded, args, &system, &sampling, &prompt),
         None => {
@@ -114,26 +114,24 @@ fn conversation_possible(args: &Args) -> Result<()> {
 }
 
 fn answer_once(
-    loaded: &Loaded,
+    loaded: &Local,
     args: &Args,
     system: &Option<String>,
     sampling: &Sampling,
     prompt: &str,
 ) -> Result<()> {
     let prompt = if args.raw || (!loaded.has_template() && system.is_none()) {
-        loaded.text_prompt(prompt)
+        loaded.text_prompt(prompt)?
     } else {
         let system = system.iter().map(|text| Message::new("system", text.as_str()));
-        let first = loaded.first_messages().into_iter();
-        let messages: Vec<Message> =
-            system.chain(first).chain([Message::new("user", prompt)]).collect();
+        let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
         loaded.chat_prompt(&messages, args.think)?
     };
     let mut printer = Printer::new(args.hidethinking);
     let answer = loaded
         .answer(prompt, sampling, |piece| if args.json { Ok(()) } else { printer.show(piece) })?;
     if args.json {
-        out::print_json(&answer.to_json(&loaded.file.local.name))?;
+        out::print_json(&answer.to_json(&loaded.0.file.local.name))?;
     } else {
         out::print("\n")?;
     }

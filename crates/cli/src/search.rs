@@ -8,8 +8,8 @@ use hob_model::hf::HfConfig;
 use hob_model::{FileSize, Model, Recipe, RecipeOptions, TOKENIZER_BYTES_PER_ENTRY};
 use serde_json::{Value, json};
 
-use crate::choose::Chooser;
 use crate::out;
+use hob_server::Chooser;
 
 /// Search the catalogue and the hubs
 #[derive(clap::Args)]

@@ -10,9 +10,9 @@ use hob_model::{CacheLayout, KvType};
 use hob_text::Modelfile;
 use serde_json::{Map, json};
 
-use crate::models::ModelFile;
-use crate::sampling::Sampling;
 use crate::{create, out, quality};
+use hob_server::ModelFile;
+use hob_server::Sampling;
 
 /// Longest array that is shown element by element without `--verbose`; Ollama's number.
 const SHORT_ARRAY: usize = 5;
@@ -54,7 +54,7 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let hub = Hub::open()?;
-    let file = ModelFile::open(&hub, &args.model)?;
+    let file = crate::models::open(&hub, &args.model)?;
     if args.license {
         return section(&args.model, "licence", licence(&file));
     }

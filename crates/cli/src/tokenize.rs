@@ -6,7 +6,6 @@ use hob_text::{EncodeOptions, Token, Tokenizer};
 use serde_json::json;
 
 use crate::input;
-use crate::models::ModelFile;
 use crate::out;
 
 /// Show the tokens of a text
@@ -30,7 +29,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let file = ModelFile::open(&Hub::open()?, &args.model)?;
+    let file = crate::models::open(&Hub::open()?, &args.model)?;
     let tokenizer = Tokenizer::from_gguf(file.meta())?;
     let text = match &args.text {
         Some(text) => text.clone(),

@@ -178,19 +178,32 @@ impl Hub {
             Reference::Url(url) => name_of_url(&url)?,
             Reference::Model(wanted) => wanted.name,
         };
-        if let Some(stored) = self.store.get(&self.full(&name)?)? {
-            return Ok(Some(self.local(&stored)));
-        }
-        let theirs = self.shared.find(&name);
-        if let Ok(Some(model)) = theirs {
+        if let Some(model) = self.kept(&name)? {
             return Ok(Some(model));
         }
+        let theirs = self.shared.find(&name);
         if name.is_bare() && self.catalogue.find(&name).is_none() {
             theirs?;
             self.entry(&name)?;
         }
         // What another program has and cannot be used is pulled.
         Ok(None)
+    }
+
+    /// The model of this name, if it is here. Unlike [`Hub::find`] this takes no path, so a stranger may say the name.
+    ///
+    /// # Errors
+    /// `BadName`; `Damaged`: pull again.
+    pub fn find_named(&self, name: &str) -> Result<Option<LocalModel>, HubError> {
+        self.kept(&reference::wanted_or_address(name)?.name)
+    }
+
+    /// A model of the store, or one that another program keeps and that can be used.
+    fn kept(&self, name: &ModelName) -> Result<Option<LocalModel>, HubError> {
+        if let Some(stored) = self.store.get(&self.full(name)?)? {
+            return Ok(Some(self.local(&stored)));
+        }
+        Ok(self.shared.find(name).ok().flatten())
     }
 
     /// Fetches a model unless it is already here, and stores it. What an interrupted pull left is used. Two processes that pull the

@@ -3,7 +3,7 @@
 
 use hob_model::{CacheLayout, Head, KvType, Limits, Model, PAGE, footprint};
 
-use crate::out::memory_size;
+use crate::units::memory_size;
 
 /// Rows of the largest step: a longer prompt is read in several.
 pub const STEP_ROWS: usize = 512;
@@ -79,6 +79,38 @@ impl Conditions<'_> {
             cache: self.cache(tokens),
             memory_bound: self.asked.is_none() && fits < trained,
         })
+    }
+
+    /// A context for sequences of different lengths that share one cache: one of them may have all of it, and up to `sequences` run at once
+    /// as far as their lengths allow. Beyond one whole sequence the cache takes at most half of the memory that is left.
+    ///
+    /// # Errors
+    /// As [`Conditions::choose`], for one sequence.
+    pub fn choose_shared(&self) -> Result<Context, NoContext> {
+        let alone = Conditions { sequences: 1, ..*self }.choose()?;
+        let each = alone.tokens.div_ceil(PAGE);
+        let total = |limits: &Limits| footprint(self.model, limits, self.weights).total();
+        let room = self.budget().saturating_sub(total(&alone.limits)) / 2;
+        let most = total(&alone.limits).saturating_add(room);
+        // Fewer at once, where buffers, windows and states of so many would not fit.
+        let mut sequences = self.sequences.max(1);
+        let limits = |sequences: usize, pages: usize| {
+            let these = Conditions { sequences, ..*self };
+            Limits { pages, ..these.limits(alone.tokens) }
+        };
+        while sequences > 1 && total(&limits(sequences, each)) > most {
+            sequences /= 2;
+        }
+        let (mut fit, mut bound) = (each, each * sequences);
+        while fit < bound {
+            let middle = bound - (bound - fit) / 2;
+            match total(&limits(sequences, middle)) <= most {
+                true => fit = middle,
+                false => bound = middle - 1,
+            }
+        }
+        let limits = limits(sequences, fit);
+        Ok(Context { limits, cache: footprint(self.model, &limits, 0).kv, ..alone })
     }
 
     fn check(&self, asked: usize, trained: usize, fits: usize) -> Result<(), NoContext> {
@@ -283,6 +315,25 @@ mod tests {
         let model = hob_model::describe(&Tiny::new(Family::Bert).gguf()).unwrap();
         let rows = |asked| conditions(&model, ROOMY, asked).choose().unwrap().limits.rows;
         assert_eq!((rows(None), rows(Some(100))), (1024, STEP_ROWS));
+    }
+
+    #[test]
+    fn a_shared_cache_holds_one_whole_sequence_and_half_of_the_rest() {
+        let model = model();
+        let shared = |available, sequences| {
+            Conditions { sequences, ..conditions(&model, available, None) }.choose_shared()
+        };
+        let roomy = shared(ROOMY, 8).unwrap();
+        assert_eq!((roomy.tokens, roomy.limits.pages, roomy.limits.sequences), (1024, 128, 8));
+        let one = needed(&model, 16);
+        let tight = shared(one, 8).unwrap();
+        assert_eq!((tight.tokens, tight.limits.pages, tight.limits.sequences), (1024, 16, 1));
+        for available in (one..2 * one).step_by(4096) {
+            let context = shared(available, 8).unwrap();
+            let total = footprint(&model, &context.limits, 1 << 20).total();
+            assert!(context.limits.pages >= 16 && total <= available, "{available}");
+        }
+        assert!(shared(3 << 19, 8).is_err());
     }
 
     #[test]

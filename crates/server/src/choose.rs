@@ -8,9 +8,7 @@ use hob_hub::{Choice, Hub, Published};
 use hob_machine::Machine;
 use hob_model::hf::HfConfig;
 use hob_model::{KvType, Model};
-
-use crate::context::Conditions;
-use crate::out;
+use hob_plan::{Conditions, units};
 
 /// Tokens of context that a model must have room for.
 const CONTEXT: usize = 4096;
@@ -91,8 +89,8 @@ impl Chooser {
         };
         let Some(picked) = picked else { return Err(self.nothing(choices)) };
         let recipe = choices.get(picked).map_or("", |c| c.recipe.as_str());
-        let size = bytes(picked).map_or("unknown size".to_owned(), out::file_size);
-        let free = out::file_size(self.available);
+        let size = bytes(picked).map_or("unknown size".to_owned(), units::file_size);
+        let free = units::file_size(self.available);
         let why = match first {
             Some(first) if first != picked => {
                 let wanted = choices.get(first).map_or("", |c| c.recipe.as_str());
@@ -122,8 +120,8 @@ impl Chooser {
         format!(
             "the smallest, {recipe} of {}, does not fit the {} of memory that are free with {CONTEXT} tokens of context; \
             a tag or --recipe takes one all the same",
-            out::file_size(bytes.unwrap_or(0)),
-            out::file_size(self.available)
+            units::file_size(bytes.unwrap_or(0)),
+            units::file_size(self.available)
         )
     }
 

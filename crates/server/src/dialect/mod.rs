@@ -1,0 +1,3 @@
+//! One folder or file per protocol: its routes, its requests and its responses. A dialect knows nothing of engines; it makes an `Ask`.
+
+pub mod ollama;
