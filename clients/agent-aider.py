@@ -16,12 +16,17 @@ QUIET = (
 )  # fmt: skip
 # It would fetch a list of prices unless a fresh one is there.
 agent.write("home/.aider/caches/model_prices_and_context_window.json", '{"none": {}}')
-agent.write("home/limits.yml", f'- name: openai/{CODER}\n  extra_params: {{max_tokens: 96}}\n- name: ollama_chat/{CODER}\n  extra_params: {{max_tokens: 96}}\n')
+agent.write(
+    "home/limits.yml",
+    f"- name: openai/{CODER}\n  extra_params: {{max_tokens: 96}}\n- name: ollama_chat/{CODER}\n  extra_params: {{max_tokens: 96}}\n",
+)
 
 
 def aider(model, message, *args):
     limits = ("--model-settings-file", os.path.join(agent.home, "limits.yml"))
-    status, printed = agent.run("--model", model, "--message", message, *QUIET, *limits, *args, **ENV)
+    status, printed = agent.run(
+        "--model", model, "--message", message, *QUIET, *limits, *args, **ENV
+    )
     assert status == 0 and "litellm." not in printed, (printed[-500:], agent.said)
     assert "Tokens:" in printed, printed[-500:]
     return next(line for line in printed.splitlines() if line.startswith("Tokens:"))

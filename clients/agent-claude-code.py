@@ -27,7 +27,9 @@ def fine(answer):
     # A small model may go on calling tools until it is stopped: no fault of the protocol.
     assert answer["subtype"] in ("success", "error_max_turns"), answer
     assert answer["subtype"] != "success" or (not answer["is_error"] and answer["result"]), answer
-    assert answer["usage"]["input_tokens"] + answer["usage"].get("cache_read_input_tokens", 0) > 0, answer
+    assert (
+        answer["usage"]["input_tokens"] + answer["usage"].get("cache_read_input_tokens", 0) > 0
+    ), answer
     assert answer["usage"]["output_tokens"] > 0, answer
     return f"{answer['num_turns']} turns, {answer['usage']['output_tokens']} tokens"
 

@@ -34,7 +34,9 @@ enabled = false
 
 def codex(question, *args, config="", **env):
     agent.write("home/.codex/config.toml", config + PROVIDER + (SHORT if config else ""))
-    agent.write("home/.codex/instructions.md", "You are a coding assistant. Answer in one sentence.")
+    agent.write(
+        "home/.codex/instructions.md", "You are a coding assistant. Answer in one sentence."
+    )
     fixed = ("exec", "--json", "--skip-git-repo-check", "--sandbox", "read-only")
     status, printed = agent.run(*fixed, *args, question, HOB_API_KEY=KEY, **env)
     return status, [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
@@ -62,7 +64,18 @@ def question():
 def local():
     # `--oss` takes the server for Ollama: it asks for the version and the list of models first.
     agent.write("home/.codex/config.toml", INSTRUCTED + SHORT)
-    fixed = ("exec", "--json", "--skip-git-repo-check", "--sandbox", "read-only", "--oss", "--local-provider", "ollama", "-m", CODER)
+    fixed = (
+        "exec",
+        "--json",
+        "--skip-git-repo-check",
+        "--sandbox",
+        "read-only",
+        "--oss",
+        "--local-provider",
+        "ollama",
+        "-m",
+        CODER,
+    )
     status, printed = agent.run(*fixed, "What is two plus two?", CODEX_OSS_BASE_URL=f"{URL}/v1")
     return fine(status, [json.loads(line) for line in printed.splitlines() if line.startswith("{")])
 

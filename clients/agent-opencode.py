@@ -14,7 +14,12 @@ PROVIDER = {
     "options": {"baseURL": f"{URL}/v1", "apiKey": KEY, "timeout": 1200000},
     "models": {CODER: {"name": CODER, "limit": {"context": 32768, "output": 96}}},
 }
-SHORT = {"build": {"prompt": "You are a coding assistant. Answer in one sentence.", "tools": {"*": False, "read": True}}}
+SHORT = {
+    "build": {
+        "prompt": "You are a coding assistant. Answer in one sentence.",
+        "tools": {"*": False, "read": True},
+    }
+}
 
 
 def opencode(question, model=CODER, agents=SHORT):
@@ -33,7 +38,9 @@ def fine(status, events):
     failed = [e for e in events if e["type"] == "error"]
     assert status == 0 and not failed, f"{status} {failed} {agent.said}"
     steps = [e["part"] for e in events if e["type"] == "step_finish"]
-    assert steps and all(s["tokens"]["input"] > 0 and s["tokens"]["output"] > 0 for s in steps), events
+    assert steps and all(s["tokens"]["input"] > 0 and s["tokens"]["output"] > 0 for s in steps), (
+        events
+    )
     assert steps[-1]["reason"] in ("stop", "length", "tool-calls"), steps
     assert any(e["type"] in ("text", "tool_use") for e in events), events
     return f"{len(steps)} steps"

@@ -8,13 +8,28 @@ SHORT = ("--bare", "--system-prompt", "You are a coding assistant. Answer in one
 SETTINGS = {
     "privacy": {"usageStatisticsEnabled": False},
     "general": {"enableAutoUpdate": False},
-    "model": {"generationConfig": {"timeout": 1200000, "maxRetries": 0, "samplingParams": {"max_tokens": 96}}},
+    "model": {
+        "generationConfig": {
+            "timeout": 1200000,
+            "maxRetries": 0,
+            "samplingParams": {"max_tokens": 96},
+        }
+    },
 }
 agent.write("home/.qwen/settings.json", json.dumps(SETTINGS))
 
 
 def qwen(question, *args, **env):
-    fixed = ("-p", question, "--output-format", "json", "--auth-type", "openai", "--max-session-turns", "3")
+    fixed = (
+        "-p",
+        question,
+        "--output-format",
+        "json",
+        "--auth-type",
+        "openai",
+        "--max-session-turns",
+        "3",
+    )
     status, printed = agent.run(*fixed, *args, **{**ENV, **env})
     lines = [line for line in printed.splitlines() if line.startswith("[")]
     return status, json.loads(lines[-1]) if lines else []

@@ -71,7 +71,10 @@ def streaming():
     assert final.usage.output_tokens == whole.usage.output_tokens
     assert final.usage.input_tokens == whole.usage.input_tokens
     kinds = [e.type for e in ask(stream=True) if e.type != "ping"]
-    assert kinds[:2] == ["message_start", "content_block_start"] and kinds[-2:] == ["message_delta", "message_stop"]
+    assert kinds[:2] == ["message_start", "content_block_start"] and kinds[-2:] == [
+        "message_delta",
+        "message_stop",
+    ]
     assert kinds[-3] == "content_block_stop" and set(kinds[2:-3]) == {"content_block_delta"}, kinds
 
 
@@ -83,17 +86,26 @@ def tools():
         call = next(block for block in answer.content if block.type == "tool_use")
         assert call.id and call.name == "get_weather"
         valid(call.input, WEATHER)
-    result = {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": "18 degrees"}]}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": call.id,
+        "content": [{"type": "text", "text": "18 degrees"}],
+    }
     turns = [*ASK_TOOL, {"role": "assistant", "content": [call.model_dump(exclude_none=True)]}]
     turns.append({"role": "user", "content": [result]})
     assert text_of(ask(turns, CODER, tools=[TOOL], tool_choice={"type": "none"}))
-    failed = [*turns[:-1], {"role": "user", "content": [{**result, "content": "no network", "is_error": True}]}]
+    failed = [
+        *turns[:-1],
+        {"role": "user", "content": [{**result, "content": "no network", "is_error": True}]},
+    ]
     assert ask(failed, CODER, tools=[TOOL]).content
 
 
 @feature("tools, streaming")
 def tools_streaming():
-    with stream(ASK_TOOL, CODER, tools=[TOOL], tool_choice={"type": "any"}, max_tokens=96) as events:
+    with stream(
+        ASK_TOOL, CODER, tools=[TOOL], tool_choice={"type": "any"}, max_tokens=96
+    ) as events:
         partial = "".join(e.partial_json for e in events if e.type == "input_json")
         final = events.get_final_message()
     call = next(block for block in final.content if block.type == "tool_use")
@@ -125,14 +137,20 @@ def structured():
 def count_tokens():
     short = client.messages.count_tokens(model=SMALL, messages=ASK)
     assert short.input_tokens == ask().usage.input_tokens
-    longer = client.messages.count_tokens(model=CODER, messages=ASK, system="Be brief.", tools=[TOOL])
-    assert longer.input_tokens > client.messages.count_tokens(model=CODER, messages=ASK).input_tokens
+    longer = client.messages.count_tokens(
+        model=CODER, messages=ASK, system="Be brief.", tools=[TOOL]
+    )
+    assert (
+        longer.input_tokens > client.messages.count_tokens(model=CODER, messages=ASK).input_tokens
+    )
 
 
 @feature("errors")
 def errors():
     error = raises(anthropic.NotFoundError, lambda: ask(model=ABSENT))
-    assert error.body["type"] == "error" and error.body["error"]["type"] == "not_found_error", error.body
+    assert error.body["type"] == "error" and error.body["error"]["type"] == "not_found_error", (
+        error.body
+    )
     assert ABSENT in error.body["error"]["message"]
     for wrong in ({"max_tokens": 0}, {"messages": []}, {"temperature": "hot"}):
         error = raises(anthropic.BadRequestError, lambda: ask(**wrong))

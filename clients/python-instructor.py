@@ -19,7 +19,13 @@ def made(mode, **kwargs):
     client = instructor.from_openai(plain, mode=mode)
     ask = [{"role": "user", "content": "Rate Paris from 1 to 5, and say whether it is a capital."}]
     return client.chat.completions.create(
-        model=CODER, messages=ask, response_model=Place, max_retries=0, temperature=0, max_tokens=128, **kwargs
+        model=CODER,
+        messages=ask,
+        response_model=Place,
+        max_retries=0,
+        temperature=0,
+        max_tokens=128,
+        **kwargs,
     )
 
 
@@ -43,7 +49,12 @@ def streaming():
     client = instructor.from_openai(plain, mode=instructor.Mode.TOOLS)
     ask = [{"role": "user", "content": "Rate Paris from 1 to 5, and say whether it is a capital."}]
     parts = client.chat.completions.create_partial(
-        model=CODER, messages=ask, response_model=Place, max_retries=0, temperature=0, max_tokens=128
+        model=CODER,
+        messages=ask,
+        response_model=Place,
+        max_retries=0,
+        temperature=0,
+        max_tokens=128,
     )
     last = list(parts)[-1]
     assert last.rating is not None and last.capital is not None

@@ -45,9 +45,17 @@ def tools():
     answer = bound.invoke(TOOL_QUESTION)
     assert answer.tool_calls or answer.content
     call = {"name": "get_weather", "args": {"city": "Paris", "unit": "celsius"}, "id": "call_1"}
-    history = [HumanMessage(TOOL_QUESTION), AIMessage("", tool_calls=[call]), ToolMessage("18 degrees", tool_call_id="call_1")]
+    history = [
+        HumanMessage(TOOL_QUESTION),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage("18 degrees", tool_call_id="call_1"),
+    ]
     assert bound.invoke(history).content
-    return "the model called" if answer.tool_calls else "the model talked instead; this dialect can't force a call"
+    return (
+        "the model called"
+        if answer.tool_calls
+        else "the model talked instead; this dialect can't force a call"
+    )
 
 
 @feature("structured output")

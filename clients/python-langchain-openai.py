@@ -50,7 +50,11 @@ def tools():
     for part in parts[1:]:
         whole = whole + part
     assert whole.tool_calls[0]["name"] == "get_weather"
-    history = [HumanMessage(TOOL_QUESTION), AIMessage("", tool_calls=[call]), ToolMessage("18 degrees", tool_call_id=call["id"])]
+    history = [
+        HumanMessage(TOOL_QUESTION),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage("18 degrees", tool_call_id=call["id"]),
+    ]
     after = model(CODER).bind_tools([get_weather]).invoke(history)
     assert after.content or after.tool_calls
 
@@ -72,7 +76,9 @@ def responses():
 @feature("embeddings")
 def embeddings():
     # By default this client sends token numbers of an OpenAI tokenizer, which mean nothing to other models.
-    made = OpenAIEmbeddings(model=SMALL, base_url=f"{URL}/v1", api_key=KEY, check_embedding_ctx_length=False)
+    made = OpenAIEmbeddings(
+        model=SMALL, base_url=f"{URL}/v1", api_key=KEY, check_embedding_ctx_length=False
+    )
     unit_vectors(made.embed_documents(["a cat on a mat", "seven ships"]), 2)
 
 

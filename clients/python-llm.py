@@ -11,7 +11,9 @@ os.environ.update(LLM_USER_PATH=home.name, OLLAMA_HOST=URL)
 
 
 def llm(*args):
-    done = subprocess.run([sys.executable, "-m", "llm", *args], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "llm", *args], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-400:]
     return done.stdout
 
@@ -42,9 +44,21 @@ def structured():
 
 @feature("tools")
 def tools():
-    code = "def weather(city: str) -> str:\n    'The weather of a city now'\n    return '18 degrees'\n"
+    code = (
+        "def weather(city: str) -> str:\n    'The weather of a city now'\n    return '18 degrees'\n"
+    )
     options = ("-o", "temperature", "0", "-o", "num_predict", "64")
-    llm("-m", CODER, TOOL_QUESTION, "--functions", code, "--chain-limit", "3", "--no-stream", *options)
+    llm(
+        "-m",
+        CODER,
+        TOOL_QUESTION,
+        "--functions",
+        code,
+        "--chain-limit",
+        "3",
+        "--no-stream",
+        *options,
+    )
     return "completed; this dialect can't force a call"
 
 
@@ -55,7 +69,9 @@ def embeddings():
 
 @feature("errors")
 def errors():
-    done = subprocess.run([sys.executable, "-m", "llm", "-m", ABSENT, "x"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "llm", "-m", ABSENT, "x"], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
 
 

@@ -106,7 +106,9 @@ def tools():
         call = answer.message.tool_calls[0].function
         assert call.name == "get_weather" and isinstance(call.arguments["city"], str)
         note = "the model called"
-    parts = list(client.chat(CODER, ask(TOOL_QUESTION), tools=[WEATHER_TOOL], options=options, stream=True))
+    parts = list(
+        client.chat(CODER, ask(TOOL_QUESTION), tools=[WEATHER_TOOL], options=options, stream=True)
+    )
     assert parts[-1].done and any(p.message.content or p.message.tool_calls for p in parts)
     call = {"function": {"name": "get_weather", "arguments": {"city": "Paris", "unit": "celsius"}}}
     history = [*ask(TOOL_QUESTION), {"role": "assistant", "content": "", "tool_calls": [call]}]
@@ -119,7 +121,9 @@ def tools():
 def structured():
     options = {"temperature": 0, "num_predict": 96}
     for model in (SMALL, CODER):
-        answer = client.chat(model, ask("Tell me of a city, as JSON."), format=PLACE, options=options)
+        answer = client.chat(
+            model, ask("Tell me of a city, as JSON."), format=PLACE, options=options
+        )
         valid(answer.message.content, PLACE)
     parts = client.chat(SMALL, ask("A city, as JSON."), format=PLACE, options=options, stream=True)
     valid("".join(p.message.content or "" for p in parts), PLACE)
@@ -128,7 +132,12 @@ def structured():
 
 @feature("json mode")
 def json_mode():
-    answer = client.chat(CODER, ask("Give {\"a\": 1} as JSON."), format="json", options={"temperature": 0, "num_predict": 128})
+    answer = client.chat(
+        CODER,
+        ask('Give {"a": 1} as JSON.'),
+        format="json",
+        options={"temperature": 0, "num_predict": 128},
+    )
     if answer.done_reason == "stop":
         assert isinstance(json.loads(answer.message.content), dict)
     else:
@@ -164,7 +173,9 @@ def errors():
     ):
         error = raises(ollama.ResponseError, call)
         assert error.status_code == 404 and "not found" in error.error, error
-    error = raises(ollama.ResponseError, lambda: client.chat(SMALL, ask(), logprobs=True, top_logprobs=99))
+    error = raises(
+        ollama.ResponseError, lambda: client.chat(SMALL, ask(), logprobs=True, top_logprobs=99)
+    )
     assert error.status_code == 400, error
 
 
@@ -172,7 +183,10 @@ def errors():
 def manage():
     copy, made = "hob-clients-copy:latest", "hob-clients-made:latest"
     client.copy(SMALL, copy)
-    statuses = [s.status for s in client.create(made, from_=SMALL, system="Answer in one word.", stream=True)]
+    statuses = [
+        s.status
+        for s in client.create(made, from_=SMALL, system="Answer in one word.", stream=True)
+    ]
     assert statuses[-1] == "success", statuses
     try:
         names = [m.model for m in client.list().models]
@@ -198,7 +212,9 @@ def asynchronous():
 
 @feature("a reader that leaves")
 def leaves():
-    for part in client.chat(SMALL, ask("Count to a thousand."), options={"num_predict": 400}, stream=True):
+    for part in client.chat(
+        SMALL, ask("Count to a thousand."), options={"num_predict": 400}, stream=True
+    ):
         break
     assert client.chat(SMALL, ask(), options=COLD).message.content
 

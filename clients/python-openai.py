@@ -103,17 +103,25 @@ def tools():
 
 @feature("tools, streaming")
 def tools_streaming():
-    stream = chat(ASK_TOOL, CODER, tools=[WEATHER_TOOL], tool_choice="required", stream=True, max_tokens=96)
+    stream = chat(
+        ASK_TOOL, CODER, tools=[WEATHER_TOOL], tool_choice="required", stream=True, max_tokens=96
+    )
     calls, reason = {}, None
     for chunk in stream:
         for call in chunk.choices[0].delta.tool_calls or []:
-            seen = calls.setdefault(call.index, {"id": call.id, "name": call.function.name, "arguments": ""})
+            seen = calls.setdefault(
+                call.index, {"id": call.id, "name": call.function.name, "arguments": ""}
+            )
             seen["arguments"] += call.function.arguments or ""
         reason = chunk.choices[0].finish_reason or reason
     assert reason == "tool_calls" and calls[0]["id"] and calls[0]["name"] == "get_weather", calls
     valid(calls[0]["arguments"], WEATHER)
     with client.chat.completions.stream(
-        model=CODER, messages=ASK_TOOL, tools=[WEATHER_TOOL], tool_choice="required", **{**COLD, "max_tokens": 96}
+        model=CODER,
+        messages=ASK_TOOL,
+        tools=[WEATHER_TOOL],
+        tool_choice="required",
+        **{**COLD, "max_tokens": 96},
     ) as events:
         final = events.get_final_completion()
     valid(final.choices[0].message.tool_calls[0].function.arguments, WEATHER)
@@ -128,16 +136,24 @@ class Place(BaseModel):
 
 @feature("structured output")
 def structured():
-    form = {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": PLACE}}
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "place", "strict": True, "schema": PLACE},
+    }
     for model in (SMALL, CODER):
         answer = chat(model=model, response_format=form, max_tokens=96).choices[0]
         assert answer.finish_reason == "stop"
         valid(answer.message.content, PLACE)
-    text = "".join(c.choices[0].delta.content or "" for c in chat(response_format=form, max_tokens=96, stream=True))
+    text = "".join(
+        c.choices[0].delta.content or ""
+        for c in chat(response_format=form, max_tokens=96, stream=True)
+    )
     valid(text, PLACE)
     parsed = client.chat.completions.parse(
-        model=CODER, messages=[{"role": "user", "content": "Rate Paris from 1 to 5, as JSON."}],
-        response_format=Place, **{**COLD, "max_tokens": 96},
+        model=CODER,
+        messages=[{"role": "user", "content": "Rate Paris from 1 to 5, as JSON."}],
+        response_format=Place,
+        **{**COLD, "max_tokens": 96},
     )
     assert isinstance(parsed.choices[0].message.parsed, Place)
 
@@ -158,7 +174,11 @@ def embeddings():
     coded = client.embeddings.create(model=SMALL, input=texts)  # this client asks for base64
     unit_vectors([d.embedding for d in coded.data], 2)
     assert [d.index for d in coded.data] == [0, 1] and coded.usage.prompt_tokens > 0
-    plain = client.embeddings.create(model=SMALL, input=texts[0], encoding_format="float").data[0].embedding
+    plain = (
+        client.embeddings.create(model=SMALL, input=texts[0], encoding_format="float")
+        .data[0]
+        .embedding
+    )
     assert all(abs(a - b) < 1e-5 for a, b in zip(plain, coded.data[0].embedding))
     tokens = client.embeddings.create(model=SMALL, input=[[504, 2644], [28]])
     unit_vectors([d.embedding for d in tokens.data], 2)
@@ -170,7 +190,9 @@ def completions():
     whole = client.completions.create(**ask)
     assert whole.object == "text_completion" and whole.choices[0].text
     assert whole.usage.completion_tokens > 0
-    text = "".join(c.choices[0].text for c in client.completions.create(**ask, stream=True) if c.choices)
+    text = "".join(
+        c.choices[0].text for c in client.completions.create(**ask, stream=True) if c.choices
+    )
     assert text == whole.choices[0].text
     listed = client.completions.create(**{**ask, "prompt": ["Once", "Twice"]})
     assert [c.index for c in listed.choices] == [0, 1]
@@ -191,7 +213,9 @@ def errors():
 
 
 def respond(input=QUESTION, model=SMALL, **kwargs):
-    return client.responses.create(model=model, input=input, **{"temperature": 0, "max_output_tokens": 24, **kwargs})
+    return client.responses.create(
+        model=model, input=input, **{"temperature": 0, "max_output_tokens": 24, **kwargs}
+    )
 
 
 @feature("responses")
@@ -202,11 +226,18 @@ def responses():
     assert answer.usage.input_tokens > 0 and 0 < answer.usage.output_tokens <= 24
     if answer.status == "incomplete":
         assert answer.incomplete_details.reason == "max_output_tokens"
-    items = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": QUESTION}]}]
+    items = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": QUESTION}]}
+    ]
     assert respond(items).output_text == respond().output_text
     form = {"type": "json_schema", "name": "place", "schema": PLACE, "strict": True}
     valid(respond(text={"format": form}, max_output_tokens=96).output_text, PLACE)
-    parsed = client.responses.parse(model=CODER, input="Rate Paris from 1 to 5, as JSON.", text_format=Place, max_output_tokens=96)
+    parsed = client.responses.parse(
+        model=CODER,
+        input="Rate Paris from 1 to 5, as JSON.",
+        text_format=Place,
+        max_output_tokens=96,
+    )
     assert isinstance(parsed.output_parsed, Place)
     raises(openai.NotFoundError, lambda: respond(model=ABSENT))
 
@@ -245,7 +276,13 @@ def responses_state():
 
 @feature("responses, tools")
 def responses_tools():
-    tool = {"type": "function", "name": "get_weather", "description": "Weather", "parameters": WEATHER, "strict": True}
+    tool = {
+        "type": "function",
+        "name": "get_weather",
+        "description": "Weather",
+        "parameters": WEATHER,
+        "strict": True,
+    }
     ask = {"model": CODER, "tools": [tool], "tool_choice": "required", "max_output_tokens": 96}
     first = respond(TOOL_QUESTION, **ask)
     call = next(item for item in first.output if item.type == "function_call")
@@ -254,7 +291,11 @@ def responses_tools():
     result = {"type": "function_call_output", "call_id": call.call_id, "output": "18 degrees"}
     second = respond([result], CODER, previous_response_id=first.id)
     assert second.output_text
-    history = [{"role": "user", "content": TOOL_QUESTION}, call.model_dump(exclude_none=True), result]
+    history = [
+        {"role": "user", "content": TOOL_QUESTION},
+        call.model_dump(exclude_none=True),
+        result,
+    ]
     assert respond(history, CODER, store=False).output_text
     events = list(respond(TOOL_QUESTION, stream=True, **ask))
     deltas = "".join(e.delta for e in events if e.type == "response.function_call_arguments.delta")
@@ -267,7 +308,9 @@ def responses_tools():
 def asynchronous():
     async def many():
         talker = openai.AsyncOpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0)
-        tasks = [talker.chat.completions.create(model=SMALL, messages=ASK, **COLD) for _ in range(4)]
+        tasks = [
+            talker.chat.completions.create(model=SMALL, messages=ASK, **COLD) for _ in range(4)
+        ]
         return {answer.choices[0].message.content for answer in await asyncio.gather(*tasks)}
 
     assert many and asyncio.run(many()) == {chat().choices[0].message.content}
@@ -275,7 +318,9 @@ def asynchronous():
 
 @feature("a reader that leaves")
 def leaves():
-    stream = chat([{"role": "user", "content": "Count to a thousand."}], stream=True, max_tokens=400)
+    stream = chat(
+        [{"role": "user", "content": "Count to a thousand."}], stream=True, max_tokens=400
+    )
     next(iter(stream))
     stream.close()
     assert chat().choices[0].message.content

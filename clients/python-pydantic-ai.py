@@ -24,7 +24,9 @@ class Place(BaseModel):
 @feature("chat")
 def chat():
     for provider in (PROVIDER, OllamaProvider(base_url=f"{URL}/v1")):
-        done = Agent(OpenAIChatModel(SMALL, provider=provider), model_settings=COLD).run_sync(QUESTION)
+        done = Agent(OpenAIChatModel(SMALL, provider=provider), model_settings=COLD).run_sync(
+            QUESTION
+        )
         assert done.output and done.usage.input_tokens > 0 and done.usage.output_tokens > 0
 
 
@@ -40,7 +42,9 @@ def streaming():
 def structured():
     model = OpenAIChatModel(CODER, provider=PROVIDER)
     for output in (ToolOutput(Place), NativeOutput(Place)):
-        done = Agent(model, output_type=output, model_settings=COLD).run_sync("Rate Paris from 1 to 5.")
+        done = Agent(model, output_type=output, model_settings=COLD).run_sync(
+            "Rate Paris from 1 to 5."
+        )
         assert isinstance(done.output, Place)
 
 
@@ -48,7 +52,9 @@ def structured():
 def responses():
     model = OpenAIResponsesModel(CODER, provider=PROVIDER)
     assert Agent(model, model_settings=COLD).run_sync(QUESTION).output
-    done = Agent(model, output_type=ToolOutput(Place), model_settings=COLD).run_sync("Rate Paris from 1 to 5.")
+    done = Agent(model, output_type=ToolOutput(Place), model_settings=COLD).run_sync(
+        "Rate Paris from 1 to 5."
+    )
     assert isinstance(done.output, Place)
 
 
@@ -57,13 +63,17 @@ def messages():
     provider = AnthropicProvider(api_key=KEY, base_url=URL)
     model = AnthropicModel(CODER, provider=provider)
     assert Agent(model, model_settings={"max_tokens": 96}).run_sync(QUESTION).output
-    done = Agent(model, output_type=ToolOutput(Place), model_settings={"max_tokens": 96}).run_sync("Rate Paris from 1 to 5.")
+    done = Agent(model, output_type=ToolOutput(Place), model_settings={"max_tokens": 96}).run_sync(
+        "Rate Paris from 1 to 5."
+    )
     assert isinstance(done.output, Place)
 
 
 @feature("errors")
 def errors():
-    error = raises(ModelHTTPError, lambda: Agent(OpenAIChatModel(ABSENT, provider=PROVIDER)).run_sync(QUESTION))
+    error = raises(
+        ModelHTTPError, lambda: Agent(OpenAIChatModel(ABSENT, provider=PROVIDER)).run_sync(QUESTION)
+    )
     assert error.status_code == 404, error
 
 

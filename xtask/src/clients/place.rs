@@ -88,20 +88,30 @@ impl Place {
 
     fn make_python(&self, name: &str) -> Result<()> {
         let list = scripts().join(format!("requirements-{name}.txt"));
+        // What comes without its dependencies.
+        let alone = scripts().join(format!("requirements-{name}-alone.txt"));
+        let alone = alone.exists().then_some(alone);
         let folder = self.root.join(name);
-        made(&folder, &list, || {
+        let lists: Vec<&Path> = [&list].into_iter().chain(&alone).map(PathBuf::as_path).collect();
+        made(&folder, &lists, || {
             let venv = ["-m", "venv", "--clear"];
             sh::run(Command::new("python3").args(venv).arg(&folder))?;
-            let mut pip = Command::new(self.python(name));
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-            sh::run(pip.arg("--requirement").arg(&list))
+            for list in &lists {
+                let mut pip = Command::new(self.python(name));
+                pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+                if Some(*list) == alone.as_deref() {
+                    pip.arg("--no-deps");
+                }
+                sh::run(pip.arg("--requirement").arg(list))?;
+            }
+            Ok(())
         })
     }
 
     fn make_node(&self) -> Result<()> {
         let list = scripts().join("package.json");
         let folder = self.root.join("node");
-        made(&folder, &list, || {
+        made(&folder, &[&list], || {
             fs::create_dir_all(&folder)?;
             fs::copy(&list, folder.join("package.json"))?;
             let mut npm = Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" });
@@ -111,10 +121,13 @@ impl Place {
     }
 }
 
-/// Makes a folder of a list of packages unless the copy of the list in it says that it is there.
-fn made(folder: &Path, list: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Makes a folder of lists of packages unless the copy of the lists in it says that it is there.
+fn made(folder: &Path, lists: &[&Path], make: impl FnOnce() -> Result<()>) -> Result<()> {
     let stamp = folder.join("made-of");
-    let wanted = fs::read(list).with_context(|| format!("cannot read {}", list.display()))?;
+    let mut wanted = Vec::new();
+    for list in lists {
+        wanted.extend(fs::read(list).with_context(|| format!("cannot read {}", list.display()))?);
+    }
     if fs::read(&stamp).is_ok_and(|there| there == wanted) {
         return Ok(());
     }
@@ -134,7 +147,7 @@ mod tests {
         let mut times = 0;
         let mut call = |text: &str| {
             fs::write(&list, text).unwrap();
-            made(&folder, &list, || {
+            made(&folder, &[&list], || {
                 times += 1;
                 Ok(fs::create_dir_all(&folder)?)
             })
@@ -151,7 +164,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (folder, list) = (dir.path().join("env"), dir.path().join("list"));
         fs::write(&list, "a").unwrap();
-        assert!(made(&folder, &list, || anyhow::bail!("no network")).is_err());
+        assert!(made(&folder, &[&list], || anyhow::bail!("no network")).is_err());
         assert!(!folder.join("made-of").exists());
     }
 }

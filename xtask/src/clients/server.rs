@@ -55,7 +55,7 @@ impl Server {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = File::create(place.logs.join("serve.log"))?;
         let mut serve = Command::new(&hob);
-        serve.args(["serve", "--host", "127.0.0.1", "--port", &port.to_string()]);
+        serve.args(["serve", "--host", &format!("127.0.0.1:{port}")]);
         serve.env("HOB_HOME", &home).env_remove("OLLAMA_HOST").stdin(Stdio::null());
         serve.stdout(log.try_clone()?).stderr(log);
         let child = serve.spawn().context("cannot start hob serve")?;
