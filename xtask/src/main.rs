@@ -6,6 +6,7 @@ mod assets;
 mod avx512;
 mod bench;
 mod check;
+mod clients;
 mod judge;
 mod load;
 mod pulls;
@@ -46,6 +47,8 @@ enum Command {
     Transfer(transfer::Args),
     /// Prove what pulls promise: hostile servers under strace, full disks, kills, flipped bits; Linux, minutes (docs/pulls.md)
     Pulls(pulls::Args),
+    /// Drive a server of hob with unmodified clients from their packages, and coding agents (docs/clients.md)
+    Clients(clients::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Quants(args) => quants::run(&args),
         Command::Transfer(args) => transfer::run(&args),
         Command::Pulls(args) => pulls::run(&args),
+        Command::Clients(args) => clients::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {
