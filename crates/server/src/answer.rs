@@ -287,12 +287,13 @@ impl Answer {
         }
         let unavailable = |message: &str| Some(Err(ApiError::new(Kind::Unavailable, message)));
         let event = tokio::select! {
+            // What has come for a reader who is slow does not keep the end back.
             biased;
-            event = self.events.recv() => event,
             () = self.lease.shutdown().ending() => {
                 self.ended = true;
                 return unavailable("the server is shutting down");
             }
+            event = self.events.recv() => event,
         };
         let Some(event) = event else {
             self.ended = true;

@@ -117,6 +117,12 @@ impl Server {
         Server { address, state, runtime: Some(runtime), dir }
     }
 
+    /// Begins the server's end; what runs has this long.
+    pub fn down(&self, grace: Duration) {
+        let shutdown = self.state.shutdown.clone();
+        self.runtime.as_ref().unwrap().spawn(async move { shutdown.begin(grace).await });
+    }
+
     /// Stores a small model.
     pub fn add(&self, name: &str, model: &Tiny) {
         let path = self.dir.path().join(format!("{}.gguf", name.replace(['/', ':'], "-")));
@@ -137,6 +143,20 @@ impl Drop for Server {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(10));
         }
+    }
+}
+
+/// A model slow enough to be interrupted, with a context of 4096 bytes.
+pub fn slow() -> Tiny {
+    Tiny {
+        layers: 6,
+        width: 512,
+        ffn: 1024,
+        heads: 8,
+        kv_heads: 8,
+        context: 4096,
+        template: Some(CHATML),
+        ..Tiny::new(Family::Llama)
     }
 }
 

@@ -14,26 +14,24 @@ mod rerank;
 mod responses;
 mod tools;
 
-use axum::Router;
-use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::app::State;
+use crate::routes::Routes;
 use crate::error::ApiError;
 
 /// Its routes.
-pub fn routes() -> Router<State> {
-    Router::new()
-        .route("/v1/chat/completions", post(chat::chat))
-        .route("/v1/completions", post(completion::completion))
-        .route("/v1/embeddings", post(embeddings::embeddings))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
-        .route("/v1/rerank", post(rerank::rerank))
-        .route("/v1/reranking", post(rerank::rerank))
-        .route("/rerank", post(rerank::rerank))
-        .merge(responses::routes())
+pub fn routes() -> Routes {
+    Routes::default()
+        .post("/v1/chat/completions", chat::chat)
+        .post("/v1/completions", completion::completion)
+        .post("/v1/embeddings", embeddings::embeddings)
+        .get("/v1/models", models::list)
+        .get("/v1/models/{*id}", models::one)
+        .post("/v1/rerank", rerank::rerank)
+        .post("/v1/reranking", rerank::rerank)
+        .post("/rerank", rerank::rerank)
+        .and(responses::routes())
 }
 
 /// The part of a request that `T` knows; other fields are passed over. What is wrong is told with its path.
