@@ -264,7 +264,9 @@ mod tests {
         let home = if system { "/etc/hob" } else { "/home/ann lee/.config/hob" };
         Service {
             program: "/opt/hob 1/bin/hob".into(),
-            flags: ["--host", "0.0.0.0:11434", "--allow-host", "a\"b$c%d\\e"].map(Into::into).into(),
+            flags: ["--host", "0.0.0.0:11434", "--allow-host", "a\"b$c%d\\e"]
+                .map(Into::into)
+                .into(),
             system,
             user: None,
             home: None,

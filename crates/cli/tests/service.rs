@@ -176,7 +176,8 @@ impl Running {
         let options = json!({"num_predict": tokens, "temperature": 0});
         let body = json!({"model": "slow", "prompt": "go on", "options": options}).to_string();
         let length = body.len();
-        let head = format!("POST /api/generate HTTP/1.1\r\nhost: {address}\r\ncontent-length: {length}");
+        let head =
+            format!("POST /api/generate HTTP/1.1\r\nhost: {address}\r\ncontent-length: {length}");
         stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
         let mut begin = [0; 1024];
         assert!(stream.read(&mut begin).unwrap() > 0);
@@ -225,7 +226,8 @@ fn a_second_signal_ends_at_once() {
     running.terminate();
     // Signals that come together count as one.
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(300) && running.child.try_wait().unwrap().is_none() {
+    while began.elapsed() < Duration::from_secs(300) && running.child.try_wait().unwrap().is_none()
+    {
         running.terminate();
         std::thread::sleep(Duration::from_millis(200));
     }

@@ -6,8 +6,8 @@ use common::{Home, text};
 use serde_json::json;
 
 const VERBS: [&str; 19] = [
-    "run", "service", "ps", "stop", "pull", "list", "show", "rm", "cp", "create", "import", "push", "search",
-    "verify", "gc", "tokenize", "bench", "fit", "imatrix",
+    "run", "service", "ps", "stop", "pull", "list", "show", "rm", "cp", "create", "import", "push",
+    "search", "verify", "gc", "tokenize", "bench", "fit", "imatrix",
 ];
 
 #[test]

@@ -94,7 +94,10 @@ fn streams_finish_while_nothing_new_begins() {
         let reply = server.post(path, &request);
         let said = reply.json();
         match path {
-            "/api/chat" => assert_eq!((reply.status, &said["error"]), (503, &json!("the server is shutting down"))),
+            "/api/chat" => assert_eq!(
+                (reply.status, &said["error"]),
+                (503, &json!("the server is shutting down"))
+            ),
             "/v1/messages" => {
                 assert_eq!((reply.status, &said["type"]), (529, &json!("error")));
                 assert_eq!(said["error"]["type"], "overloaded_error");
@@ -174,7 +177,10 @@ fn streams_that_do_not_finish_end_with_an_error() {
                 assert_eq!(said["error"]["type"], "overloaded_error");
             }
             _ => {
-                assert_eq!((name, &said["type"]), ("event: response.failed", &json!("response.failed")));
+                assert_eq!(
+                    (name, &said["type"]),
+                    ("event: response.failed", &json!("response.failed"))
+                );
                 assert_eq!(said["response"]["error"]["message"], "the server is shutting down");
             }
         }

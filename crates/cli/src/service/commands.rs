@@ -70,7 +70,8 @@ impl Manager {
     /// # Errors
     /// When the user has no home.
     pub fn log(self, system: bool) -> Result<PathBuf> {
-        let folder = if system { PathBuf::from("/Library/Logs") } else { home()?.join("Library/Logs") };
+        let folder =
+            if system { PathBuf::from("/Library/Logs") } else { home()?.join("Library/Logs") };
         Ok(folder.join("hob.log"))
     }
 

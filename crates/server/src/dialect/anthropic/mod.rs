@@ -6,7 +6,6 @@ mod blocks;
 mod messages;
 mod request;
 
-
 use crate::routes::Routes;
 
 /// Its routes.

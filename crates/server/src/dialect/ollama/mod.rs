@@ -10,9 +10,8 @@ mod options;
 mod other;
 mod pull;
 
-
-use crate::routes::Routes;
 use crate::error::ApiError;
+use crate::routes::Routes;
 
 /// Its routes.
 pub fn routes() -> Routes {

@@ -17,8 +17,8 @@ mod tools;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::routes::Routes;
 use crate::error::ApiError;
+use crate::routes::Routes;
 
 /// Its routes.
 pub fn routes() -> Routes {
