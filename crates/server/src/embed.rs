@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hob_engine::{Cancel, Embed};
 use hob_text::{EncodeOptions, Token};
 
+use crate::answer::Caller;
 use crate::error::ApiError;
 use crate::models::{Lease, blocking};
 
@@ -36,6 +37,7 @@ impl Lease {
         self: Arc<Self>,
         texts: Vec<Texts>,
         normalize: bool,
+        caller: Caller,
     ) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
         let lease = self.clone();
         let submit = move || -> Result<_, ApiError> {
@@ -46,7 +48,8 @@ impl Lease {
             };
             let texts: Vec<Vec<Token>> = texts.into_iter().map(tokens).collect();
             let count = texts.iter().map(Vec::len).sum();
-            let request = Embed { texts, pooling: None, normalize };
+            let Caller { client, priority } = caller;
+            let request = Embed { texts, pooling: None, normalize, client, priority };
             Ok((lease.loaded().engine.embed(request)?, count))
         };
         let (embedding, count) = blocking(submit).await??;

@@ -15,6 +15,7 @@ use super::{model, out_of_range, part, unknown};
 use crate::app::State;
 use crate::embed::{Texts, shorten};
 use crate::error::ApiError;
+use crate::http;
 use crate::http::body::Json;
 use crate::http::stream;
 
@@ -32,13 +33,14 @@ struct Embeddings {
 /// Handles it.
 pub async fn embeddings(
     Shared(state): Shared<State>,
-    _headers: HeaderMap,
+    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let body = Value::Object(body);
     let (options, own): (Options, Embeddings) = (part(&body)?, part(&body)?);
     let name = model(options.model.as_deref())?;
     let (context, keep) = (options.context()?, options.keep_alive()?);
+    let caller = options.caller(http::caller(&headers))?;
     let missing = || ApiError::field("input", "Missing required parameter: 'input'.");
     let texts = texts_or_tokens("input", own.input.ok_or_else(missing)?, MAX_TEXTS)?;
     let base64 = match own.encoding_format.as_deref().unwrap_or("float") {
@@ -59,7 +61,7 @@ pub async fn embeddings(
         Text::Text(text) => Texts::Text(text),
         Text::Tokens(tokens) => Texts::Tokens(tokens),
     });
-    let (mut vectors, tokens) = lease.embed(texts.collect(), true).await?;
+    let (mut vectors, tokens) = lease.embed(texts.collect(), true, caller).await?;
     if let Some(n) = dimensions {
         vectors.iter_mut().for_each(|vector| shorten(vector, n));
     }

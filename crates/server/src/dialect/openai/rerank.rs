@@ -3,6 +3,7 @@
 //! query and document together, cannot be loaded yet.
 
 use axum::extract::State as Shared;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,6 +14,7 @@ use super::{model, out_of_range, part, unknown};
 use crate::app::State;
 use crate::embed::Texts;
 use crate::error::ApiError;
+use crate::http;
 use crate::http::body::Json;
 use crate::http::stream;
 
@@ -28,12 +30,14 @@ struct Rerank {
 /// Handles it.
 pub async fn rerank(
     Shared(state): Shared<State>,
+    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let body = Value::Object(body);
     let (options, own): (Options, Rerank) = (part(&body)?, part(&body)?);
     let name = model(options.model.as_deref())?;
     let (context, keep) = (options.context()?, options.keep_alive()?);
+    let caller = options.caller(http::caller(&headers))?;
     let query = own.query.filter(|query| !query.is_empty());
     let query = query.ok_or_else(|| ApiError::field("query", "query is required"))?;
     let documents = texts(own.documents.unwrap_or_default())?;
@@ -42,7 +46,7 @@ pub async fn rerank(
 
     let lease = state.models.lease(name, context, keep).await.map_err(|e| unknown(e, name))?;
     let all = [&query].into_iter().chain(&documents).cloned().map(Texts::Text);
-    let (vectors, tokens) = lease.embed(all.collect(), true).await?;
+    let (vectors, tokens) = lease.embed(all.collect(), true, caller).await?;
     let Some((query, rest)) = vectors.split_first() else {
         return Err(ApiError::internal("an embedding without vectors"));
     };
