@@ -481,6 +481,8 @@ fn embeddings_are_numbers_or_bytes() {
 
     let short = vectors(&ask(json!({"dimensions": 8})).ok());
     assert!(short[0].len() == 8 && (length(&short[0]) - 1.0).abs() < 1e-5);
+    let cut = ask(json!({"input": "x".repeat(5000), "truncate": true}));
+    assert!(cut.ok()["dropped_tokens"].as_u64().unwrap() > 3000);
     let single = vectors(&ask(json!({"input": "one"})).ok());
     assert_eq!(single, [plain[0].clone()]);
     let tokens = vectors(&ask(json!({"input": [[111, 110, 101], [116]]})).ok());
@@ -497,7 +499,7 @@ fn embeddings_are_numbers_or_bytes() {
         (json!({"dimensions": 0}), Some("dimensions")),
         (json!({"dimensions": 65}), Some("dimensions")),
         (json!({"input": [[999999]]}), None),
-        (json!({"input": "x".repeat(5000)}), None),
+        (json!({"input": "x".repeat(5000)}), Some("input")),
     ] {
         let reply = ask(fields.clone());
         assert_eq!(reply.status, 400, "{fields}: {}", reply.body);
@@ -559,6 +561,15 @@ fn documents_are_ranked_by_nearness() {
             refused(&server.post(path, &over(body.clone(), fields)), 400, Some(param));
         }
     }
+    // A cross-encoder, by its way of pooling.
+    let mut bytes = hob_testkit::Tiny::new(hob_testkit::Family::Bert).bytes();
+    let key = b"bert.pooling_type";
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len();
+    bytes[at + 4..at + 8].copy_from_slice(&4u32.to_le_bytes());
+    server.add_bytes("ranker", &bytes);
+    let reply = server.post("/rerank", &over(body.clone(), json!({"model": "ranker"})));
+    let error = refused(&reply, 400, Some("model"));
+    assert!(error["message"].as_str().unwrap().contains("cannot be run yet"), "{error}");
     let best =
         server.post("/rerank", &over(body, json!({"top_n": 1, "return_documents": false}))).ok();
     assert_eq!(best["results"].as_array().unwrap().len(), 1);

@@ -118,8 +118,13 @@ impl Server {
 
     /// Stores a small model.
     pub fn add(&self, name: &str, model: &Tiny) {
+        self.add_bytes(name, &model.bytes());
+    }
+
+    /// Stores a file.
+    pub fn add_bytes(&self, name: &str, bytes: &[u8]) {
         let path = self.dir.path().join(format!("{}.gguf", name.replace(['/', ':'], "-")));
-        std::fs::write(&path, model.bytes()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         self.import(name, &path);
     }
 

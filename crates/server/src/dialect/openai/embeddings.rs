@@ -13,7 +13,7 @@ use super::completion::{Text, texts_or_tokens};
 use super::options::{Options, integer};
 use super::{model, out_of_range, part, unknown};
 use crate::app::State;
-use crate::embed::{Texts, shorten};
+use crate::embed::{EmbedAsk, Embedded, Texts};
 use crate::error::ApiError;
 use crate::http;
 use crate::http::body::Json;
@@ -61,17 +61,25 @@ pub async fn embeddings(
         Text::Text(text) => Texts::Text(text),
         Text::Tokens(tokens) => Texts::Tokens(tokens),
     });
-    let (mut vectors, tokens) = lease.embed(texts.collect(), true, caller).await?;
-    if let Some(n) = dimensions {
-        vectors.iter_mut().for_each(|vector| shorten(vector, n));
-    }
+    let ask = EmbedAsk {
+        texts: texts.collect(),
+        truncate: options.truncate(),
+        normalize: true,
+        dimensions,
+        caller: Some(caller),
+    };
+    let Embedded { vectors, tokens, dropped } = lease.embed_as(ask).await?;
     let data: Vec<Value> = vectors.iter().enumerate().map(|(i, v)| one(i, v, base64)).collect();
-    Ok(stream::json(&json!({
+    let mut reply = json!({
         "object": "list",
         "data": data,
         "model": name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    })))
+    });
+    if dropped > 0 {
+        reply["dropped_tokens"] = dropped.into();
+    }
+    Ok(http::dropped(stream::json(&reply), dropped))
 }
 
 fn one(index: usize, vector: &[f32], base64: bool) -> Value {
