@@ -93,7 +93,8 @@ fn bare(mut message: Value) -> Value {
     }
     // The second may find its prompt in the cache.
     let usage = &message["usage"];
-    let sum = usage["input_tokens"].as_u64().unwrap() + usage["cache_read_input_tokens"].as_u64().unwrap();
+    let sum = usage["input_tokens"].as_u64().unwrap()
+        + usage["cache_read_input_tokens"].as_u64().unwrap();
     message["usage"] = json!([sum, usage["output_tokens"]]);
     message
 }
@@ -158,7 +159,8 @@ fn tokens_are_counted_as_they_are_used() {
         assert_eq!(counted, json!({"input_tokens": used}));
     }
     let long = json!([{"role": "user", "content": "x".repeat(5000)}]);
-    let counted = server.post("/v1/messages/count_tokens", &request("tiny", json!({"messages": long})));
+    let counted =
+        server.post("/v1/messages/count_tokens", &request("tiny", json!({"messages": long})));
     assert!(counted.ok()["input_tokens"].as_u64().unwrap() > 5000);
 }
 
@@ -166,7 +168,8 @@ fn tokens_are_counted_as_they_are_used() {
 fn a_last_message_of_the_assistant_is_gone_on_with() {
     let server = Server::start();
     let answer = |messages: Value| {
-        let message = server.post("/v1/messages", &request("tiny", json!({"messages": messages}))).ok();
+        let message =
+            server.post("/v1/messages", &request("tiny", json!({"messages": messages}))).ok();
         let text = message["content"][0]["text"].as_str().unwrap().to_owned();
         (text, message["usage"].clone())
     };
@@ -174,7 +177,8 @@ fn a_last_message_of_the_assistant_is_gone_on_with() {
     // The answer's letters are bytes; the first of them that is one is taken for its beginning.
     let (first, rest) = whole.split_at(whole.char_indices().nth(1).unwrap().0);
     if first.is_ascii() {
-        let begun = json!([{"role": "user", "content": "hello"}, {"role": "assistant", "content": first}]);
+        let begun =
+            json!([{"role": "user", "content": "hello"}, {"role": "assistant", "content": first}]);
         assert!(answer(begun).0.starts_with(rest), "{whole:?}");
     }
     let thinking = json!({"thinking": {"type": "adaptive"},
@@ -186,11 +190,19 @@ fn a_last_message_of_the_assistant_is_gone_on_with() {
 fn ends_are_told() {
     let server = Server::start();
     let whole = server.post("/v1/messages", &request("tiny", json!({"max_tokens": 3}))).ok();
-    assert_eq!((&whole["stop_reason"], &whole["usage"]["output_tokens"]), (&json!("max_tokens"), &json!(3)));
-    let text = server.post("/v1/messages", &request("tiny", json!({}))).ok()["content"][0]["text"].clone();
+    assert_eq!(
+        (&whole["stop_reason"], &whole["usage"]["output_tokens"]),
+        (&json!("max_tokens"), &json!(3))
+    );
+    let text =
+        server.post("/v1/messages", &request("tiny", json!({}))).ok()["content"][0]["text"].clone();
     let stop: String = text.as_str().unwrap().chars().skip(2).take(2).collect();
-    let stopped = server.post("/v1/messages", &request("tiny", json!({"stop_sequences": [stop]}))).ok();
-    assert_eq!((&stopped["stop_reason"], &stopped["stop_sequence"]), (&json!("stop_sequence"), &json!(stop)));
+    let stopped =
+        server.post("/v1/messages", &request("tiny", json!({"stop_sequences": [stop]}))).ok();
+    assert_eq!(
+        (&stopped["stop_reason"], &stopped["stop_sequence"]),
+        (&json!("stop_sequence"), &json!(stop))
+    );
 }
 
 #[test]
@@ -222,11 +234,17 @@ fn errors_have_anthropic_s_form() {
     let (kind, text) = refused(request("nobody", json!({})), 404);
     assert_eq!((kind.as_str(), text.contains("nobody")), ("not_found_error", true));
     let (kind, text) = refused(request("tiny", json!({"max_tokens": null})), 400);
-    assert_eq!((kind.as_str(), text.as_str()), ("invalid_request_error", "max_tokens: field required"));
+    assert_eq!(
+        (kind.as_str(), text.as_str()),
+        ("invalid_request_error", "max_tokens: field required")
+    );
     let long = json!([{"role": "user", "content": "x".repeat(5000)}]);
     let (kind, text) = refused(request("tiny", json!({"messages": long, "stream": true})), 400);
     assert_eq!(kind, "invalid_request_error");
-    assert!(text.starts_with("prompt is too long: 50") && text.contains(" > 1023 maximum"), "{text}");
+    assert!(
+        text.starts_with("prompt is too long: 50") && text.contains(" > 1023 maximum"),
+        "{text}"
+    );
     let tools = json!([{"name": "f", "input_schema": {}}]);
     let (_, text) = refused(request("thinker", json!({"tools": tools})), 400);
     assert!(text.contains("does not support tools"), "{text}");
@@ -240,8 +258,10 @@ fn errors_have_anthropic_s_form() {
 fn the_oldest_is_left_out_when_that_is_asked_for() {
     let server = Server::start();
     let turn = |role: &str| json!({"role": role, "content": "y".repeat(300)});
-    let messages = json!([turn("user"), turn("assistant"), turn("user"), turn("assistant"), turn("user")]);
-    let reply = server.post("/v1/messages", &request("tiny", json!({"messages": messages, "truncate": true})));
+    let messages =
+        json!([turn("user"), turn("assistant"), turn("user"), turn("assistant"), turn("user")]);
+    let reply = server
+        .post("/v1/messages", &request("tiny", json!({"messages": messages, "truncate": true})));
     reply.ok();
     let dropped: usize = reply.header("x-hob-dropped-tokens").unwrap().parse().unwrap();
     assert!(dropped >= 600, "{dropped}");
@@ -255,8 +275,11 @@ fn a_real_model_answers_in_words() {
         "system": "Answer in one word.", "messages": [{"role": "user", "content": "What is the capital of France?"}]});
     let whole = server.post("/v1/messages", &request).ok();
     assert!(whole["content"][0]["text"].as_str().unwrap().contains("Paris"), "{whole}");
+    request["system"] = "Answer in a few words. ".repeat(50).into();
+    request["max_tokens"] = 4.into();
+    let whole = server.post("/v1/messages", &request).ok();
     request["stream"] = true.into();
     let second = streamed(server.stream("/v1/messages", &request));
-    assert!(second["usage"]["cache_read_input_tokens"].as_u64().unwrap() > 0, "{second}");
+    assert!(second["usage"]["cache_read_input_tokens"].as_u64().unwrap() > 100, "{second}");
     assert_eq!(bare(second), bare(whole));
 }

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn fields_are_read_and_errors_have_paths() {
-        let value = json!({"a": "x", "n": 3, "f": 1e308, "l": [{"b": true}, 5], "z": null, "m": -1});
+        let value =
+            json!({"a": "x", "n": 3, "f": 1e308, "l": [{"b": true}, 5], "z": null, "m": -1});
         let top = Fields::top(value.as_object().unwrap());
         assert_eq!(top.text("a").unwrap(), Some("x"));
         assert_eq!(top.text("z").unwrap(), None);
@@ -149,7 +150,10 @@ mod tests {
         assert_eq!(top.number("n", 0.0, 3.0).unwrap(), Some(3.0));
         let message = |e: ApiError| (e.message, e.param.unwrap());
         let (text, param) = message(top.text("n").unwrap_err());
-        assert_eq!((text.as_str(), param.as_str()), ("n: expected a string, found this number", "n"));
+        assert_eq!(
+            (text.as_str(), param.as_str()),
+            ("n: expected a string, found this number", "n")
+        );
         assert!(top.number("f", 0.0, 1.0).is_err());
         assert!(top.count("m").is_err());
         assert!(top.count("f").is_err());

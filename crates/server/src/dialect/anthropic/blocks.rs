@@ -32,7 +32,11 @@ impl Message {
         let mut events = Vec::new();
         match heard {
             Heard::Started { prompt_tokens, cached_tokens } => {
-                let message = self.with_end(Value::Null, Value::Null, &usage(prompt_tokens, cached_tokens, 0));
+                let message = self.with_end(
+                    Value::Null,
+                    Value::Null,
+                    &usage(prompt_tokens, cached_tokens, 0),
+                );
                 events.push(event("message_start", json!({"message": message})));
                 events.push(event("ping", json!({})));
             }
@@ -77,7 +81,10 @@ impl Message {
                 // The form of the identifier is the dialect's, unless the model writes its own.
                 let id = id.filter(|id| !id.starts_with("call_"));
                 let id = id.unwrap_or_else(|| ids::random("toolu_", 24));
-                self.begin(json!({"type": "tool_use", "id": id, "name": name, "input": {}}), events);
+                self.begin(
+                    json!({"type": "tool_use", "id": id, "name": name, "input": {}}),
+                    events,
+                );
             }
             ChatEvent::ToolCallArguments { text, .. } => {
                 let delta = json!({"type": "input_json_delta", "partial_json": text});
@@ -257,7 +264,10 @@ mod tests {
         assert_eq!(stop(Reason::Stop, false), (json!("end_turn"), Value::Null));
         assert_eq!(stop(Reason::Stop, true), (json!("tool_use"), Value::Null));
         assert_eq!(stop(Reason::Length, true), (json!("max_tokens"), Value::Null));
-        assert_eq!(stop(Reason::StopText("###".into()), false), (json!("stop_sequence"), json!("###")));
+        assert_eq!(
+            stop(Reason::StopText("###".into()), false),
+            (json!("stop_sequence"), json!("###"))
+        );
         assert_eq!(stop(Reason::StopText("<end>".into()), false), (json!("end_turn"), Value::Null));
         let usage = json!({"input_tokens": 6, "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 4, "output_tokens": 3});

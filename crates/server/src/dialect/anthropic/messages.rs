@@ -284,7 +284,8 @@ mod tests {
         };
         let text = |text: &str| json!({"type": "text", "text": text});
         assert_eq!(read(json!("s")).unwrap().as_deref(), Some("s"));
-        let blocks = json!([text("x-anthropic-billing-header: cc_version=1"), text("a"), text("b")]);
+        let blocks =
+            json!([text("x-anthropic-billing-header: cc_version=1"), text("a"), text("b")]);
         assert_eq!(read(blocks).unwrap().as_deref(), Some("a\n\nb"));
         assert_eq!(read(json!("")).unwrap(), None);
         assert_eq!(read(json!([])).unwrap(), None);

@@ -172,9 +172,7 @@ impl Thinking {
         match thinking.kind("")? {
             "disabled" => Ok(off),
             "enabled" | "adaptive" => Ok(Thinking { think: effort(fields)?, shown }),
-            _ => {
-                Err(thinking.error("type", "expected \"enabled\", \"adaptive\" or \"disabled\""))
-            }
+            _ => Err(thinking.error("type", "expected \"enabled\", \"adaptive\" or \"disabled\"")),
         }
     }
 }
@@ -189,7 +187,8 @@ fn effort(fields: &Fields) -> Result<Think, ApiError> {
         Some("high") => Ok(Think::High),
         Some("xhigh" | "max") => Ok(Think::Max),
         Some(_) => {
-            Err(config.error("effort", "expected \"low\", \"medium\", \"high\", \"xhigh\" or \"max\""))
+            Err(config
+                .error("effort", "expected \"low\", \"medium\", \"high\", \"xhigh\" or \"max\""))
         }
     }
 }
@@ -268,7 +267,8 @@ mod tests {
     use super::*;
 
     fn read(extra: Value) -> Result<Request, ApiError> {
-        let mut body = json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]});
+        let mut body =
+            json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
         }
@@ -325,7 +325,10 @@ mod tests {
         assert!(read(json!({"tool_choice": {"type": "any"}})).is_err());
         let schema = json!({"type": "json_schema", "schema": {"type": "object"}});
         let expected = Form::Schema(json!({"type": "object"}));
-        assert_eq!(read(json!({"output_config": {"format": schema.clone()}})).unwrap().form, expected);
+        assert_eq!(
+            read(json!({"output_config": {"format": schema.clone()}})).unwrap().form,
+            expected
+        );
         assert_eq!(read(json!({"output_format": schema})).unwrap().form, expected);
     }
 
@@ -347,8 +350,14 @@ mod tests {
             (json!({"stream": "yes"}), "stream"),
             (json!({"thinking": {"type": "deep"}}), "thinking.type"),
             (json!({"thinking": "on"}), "thinking"),
-            (json!({"thinking": {"type": "enabled"}, "output_config": {"effort": 3}}), "output_config.effort"),
-            (json!({"output_config": {"format": {"type": "json_schema"}}}), "output_config.format.schema"),
+            (
+                json!({"thinking": {"type": "enabled"}, "output_config": {"effort": 3}}),
+                "output_config.effort",
+            ),
+            (
+                json!({"output_config": {"format": {"type": "json_schema"}}}),
+                "output_config.format.schema",
+            ),
             (json!({"container": "c"}), "container"),
             (json!({"mcp_servers": [{}]}), "mcp_servers"),
             (json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "tools.0"),

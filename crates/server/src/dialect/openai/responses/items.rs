@@ -188,7 +188,8 @@ fn unseen(part: &Fields) -> ApiError {
     match part.kind("") {
         Ok("") => part.error("type", "field required"),
         Ok(kind) => {
-            let what = format!("parts of type \"{kind}\" are not supported: the model reads text only");
+            let what =
+                format!("parts of type \"{kind}\" are not supported: the model reads text only");
             part.refuse(what)
         }
         Err(error) => error,

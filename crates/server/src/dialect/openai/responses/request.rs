@@ -161,7 +161,9 @@ fn form(fields: &Fields) -> Result<Form, ApiError> {
 fn logprobs(fields: &Fields) -> Result<Option<usize>, ApiError> {
     let top = fields.count("top_logprobs")?;
     if top.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
-        return Err(fields.error("top_logprobs", format!("at most {MAX_TOP_LOGPROBS} are possible")));
+        return Err(
+            fields.error("top_logprobs", format!("at most {MAX_TOP_LOGPROBS} are possible"))
+        );
     }
     let mut include = fields.list("include")?.unwrap_or_default().iter();
     let asked = include.any(|name| name == "message.output_text.logprobs");
@@ -234,7 +236,10 @@ fn choose(fields: &Fields, offered: &[&Value]) -> Result<(Option<Value>, ToolCho
                 Some(_) => Err(choice.error("mode", "expected \"auto\" or \"required\"")),
             }
         }
-        kind => Err(choice.refuse(format!("tools of type \"{kind}\" are not there: only functions are"))),
+        kind => {
+            Err(choice
+                .refuse(format!("tools of type \"{kind}\" are not there: only functions are")))
+        }
     }
 }
 
@@ -324,7 +329,9 @@ mod tests {
     fn choices_among_tools() {
         let f = |name: &str| json!({"type": "function", "name": name, "parameters": {}});
         let of = |choice: Value| {
-            let request = read(json!({"tools": [f("a"), f("b"), {"type": "web_search"}], "tool_choice": choice}));
+            let request = read(
+                json!({"tools": [f("a"), f("b"), {"type": "web_search"}], "tool_choice": choice}),
+            );
             request.map(|r| (r.choice, r.tools.map_or(0, |t| t.as_array().unwrap().len())))
         };
         assert_eq!(of(Value::Null).unwrap(), (ToolChoice::Auto, 2));
@@ -338,7 +345,9 @@ mod tests {
         assert!(of(json!({"type": "web_search"})).is_err());
         assert!(of(json!("some")).is_err());
         assert!(of(json!(7)).is_err());
-        assert!(read(json!({"tool_choice": "required", "tools": [{"type": "web_search"}]})).is_err());
+        assert!(
+            read(json!({"tool_choice": "required", "tools": [{"type": "web_search"}]})).is_err()
+        );
     }
 
     #[test]
