@@ -1,18 +1,18 @@
 //! Embeddings: every text is computed whole, in one step, and its hidden states become one vector. Texts of all requests
-//! are batched in order of arrival, between the steps of running answers. They take pages for that one step; prefixes
-//! are neither found nor kept, since an encoder's rows depend on what follows them.
+//! are batched, clients taking turns by the rows that they had, between the steps of running answers. They take pages for
+//! that one step; prefixes are neither found nor kept, since an encoder's rows depend on what follows them.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 
 use hob_model::{Batch, Output, Place, Pooling};
 
 use crate::Runner;
-use crate::engine::Shared;
+use crate::client::{Client, Shares};
+use crate::engine::{Counts, Shared, count};
 use crate::fault::tried;
 use crate::pages::{Pages, Table};
+use crate::queue::{Pick, Queue, Round, Standing, Ticket};
 use crate::request::{Cancel, Failure};
 
 /// Texts to be embedded.
@@ -24,6 +24,10 @@ pub struct Embed {
     pub pooling: Option<Pooling>,
     /// Whether vectors get length 1.
     pub normalize: bool,
+    /// Whose they are, as in [`Request`](crate::Request).
+    pub client: u64,
+    /// Higher goes first, likewise.
+    pub priority: i8,
 }
 
 pub(crate) type Reply = Sender<Result<Vec<Vec<f32>>, Failure>>;
@@ -58,9 +62,14 @@ impl Drop for Embedding {
 
 /// A request in the queue: checked.
 pub(crate) struct EmbedJob {
+    pub(crate) id: u64,
+    pub(crate) client: u64,
+    pub(crate) priority: i8,
     pub(crate) texts: Vec<Vec<u32>>,
     pub(crate) pooling: Pooling,
     pub(crate) normalize: bool,
+    /// Texts that were put into a batch.
+    pub(crate) placed: usize,
     /// Those of the first texts.
     pub(crate) vectors: Vec<Vec<f32>>,
     pub(crate) reply: Reply,
@@ -68,9 +77,35 @@ pub(crate) struct EmbedJob {
 }
 
 impl EmbedJob {
-    /// Ends it early. Nobody may be listening any more.
-    pub(crate) fn fail(self, failure: &Failure) {
-        let _ = self.reply.send(Err(failure.clone()));
+    /// Ends it early.
+    pub(crate) fn fail(self, failure: &Failure, counts: &Counts) {
+        self.end(Err(failure.clone()), counts);
+    }
+
+    /// Ends it with its vectors.
+    fn answer(mut self, counts: &Counts) {
+        let vectors = std::mem::take(&mut self.vectors);
+        let finite = |vector: &Vec<f32>| vector.iter().all(|x| x.is_finite());
+        let result = match vectors.iter().position(|vector| !finite(vector)) {
+            Some(text) => Err(Failure::Embedding { text }),
+            None => Ok(vectors),
+        };
+        self.end(result, counts);
+    }
+
+    /// Nobody may be listening any more.
+    fn end(self, result: Result<Vec<Vec<f32>>, Failure>, counts: &Counts) {
+        let counter = match (self.cancel.leave(), &result) {
+            (false, _) => &counts.cancelled,
+            (true, Ok(_)) => &counts.finished,
+            (true, Err(_)) => &counts.failed,
+        };
+        count(counter, 1);
+        let _ = self.reply.send(result);
+    }
+
+    fn ticket(&self, now: u64) -> Ticket {
+        Ticket { id: self.id, client: self.client, priority: self.priority, since: now }
     }
 
     fn output(&self) -> Output {
@@ -83,39 +118,59 @@ impl EmbedJob {
 
 /// All embedding requests.
 pub(crate) struct Embedder {
-    jobs: VecDeque<EmbedJob>,
+    jobs: Queue<EmbedJob>,
     batch: Batch,
+    /// Of every text in the batch, its request.
+    owners: Vec<Pick>,
     shared: Arc<Shared>,
 }
 
 impl Embedder {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Embedder { jobs: VecDeque::new(), batch: Batch::new(), shared }
+        Embedder { jobs: Queue::default(), batch: Batch::new(), owners: Vec::new(), shared }
     }
 
-    pub(crate) fn push(&mut self, job: EmbedJob) {
-        self.jobs.push_back(job);
+    pub(crate) fn push(&mut self, job: EmbedJob, now: u64) {
+        match job.texts.is_empty() {
+            true => job.answer(&self.shared.counts),
+            false => self.jobs.push(job.ticket(now), job),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
-    /// One step of at most `rows` rows, or of one longer text. False when a text waits and there is no room for it.
+    /// Whether a client has something waiting.
+    pub(crate) fn has(&self, client: Client) -> bool {
+        self.jobs.has(client)
+    }
+
+    pub(crate) fn drop_cancelled(&mut self) {
+        let cancelled = self.jobs.extract(|job| job.cancel.is_cancelled());
+        count(&self.shared.counts.cancelled, cancelled.len());
+    }
+
+    /// Ends all that waits.
+    pub(crate) fn fail_all(&mut self, failure: &Failure) {
+        let jobs = self.jobs.extract(|_| true);
+        jobs.into_iter().for_each(|job| job.fail(failure, &self.shared.counts));
+    }
+
+    /// One step of at most `rows` rows, or of one longer text. False when a text has waited long for room: then no
+    /// answer may start that would take it.
     pub(crate) fn step(
         &mut self,
         runner: &mut Runner,
         pages: &mut Pages,
-        rows: usize,
+        shares: &mut Shares,
+        (rows, now): (usize, u64),
     ) -> Result<bool, String> {
-        self.end(|job| job.cancel.is_cancelled(), |_| {});
-        self.answer();
-        let tables = match self.fill(pages, rows) {
-            Ok(tables) => tables,
-            Err(fault) => return Err(self.fail(1, fault)),
-        };
+        let mut round = Round::new(now);
+        let filled = self.fill(&mut round, pages, shares, (rows, now));
+        let (tables, open) = filled.map_err(|fault| self.fail(fault))?;
         if tables.is_empty() {
-            return Ok(self.is_empty());
+            return Ok(open);
         }
         let batch = &self.batch;
         let width = runner.model().width as usize;
@@ -125,102 +180,88 @@ impl Embedder {
         });
         match computed {
             Ok(hidden) => self.pool(hidden, width),
-            Err(fault) => return Err(self.fail(tables.len(), fault)),
+            Err(fault) => return Err(self.fail(fault)),
         }
+        count(&self.shared.counts.prompt_tokens, self.batch.rows());
         tables.into_iter().for_each(|table| pages.release(table));
         self.answer();
         Ok(true)
     }
 
-    /// Puts the next texts into the batch, as many as there are rows and pages for; gives what they hold.
-    fn fill(&mut self, pages: &mut Pages, rows: usize) -> Result<Vec<Table>, String> {
-        let Self { jobs, batch, .. } = self;
+    /// Puts the next texts into the batch, as many as there are rows and pages for; gives what they hold, and whether
+    /// answers may start.
+    fn fill(
+        &mut self,
+        round: &mut Round,
+        pages: &mut Pages,
+        shares: &mut Shares,
+        (rows, now): (usize, u64),
+    ) -> Result<(Vec<Table>, bool), String> {
+        let Self { jobs, batch, owners, .. } = self;
         batch.clear();
+        owners.clear();
         let mut tables = Vec::new();
-        let texts = jobs.iter().flat_map(|job| {
-            job.texts.iter().skip(job.vectors.len()).map(|text| (text, job.output()))
-        });
-        for (text, output) in texts {
+        loop {
+            let standing = |client| Standing { held: 0, had: shares.had(client).rows };
+            let Some(pick) = round.next(jobs, false, standing) else { break };
+            let Some(job) = jobs.get_mut(&pick) else { break };
+            let Some(text) = job.texts.get(job.placed) else {
+                round.pass(&pick);
+                continue;
+            };
             if !tables.is_empty() && batch.rows() + text.len() > rows {
                 break;
             }
-            let Some(mut table) = pages.admit(&[], text.len()) else { break };
+            let Some(mut table) = pages.admit(&[], text.len()) else {
+                return Ok((tables, !pick.overdue));
+            };
+            owners.push(pick);
             if !pages.cover(&mut table, 0..text.len()) {
                 return Err(format!("no pages for a text of {} tokens", text.len()));
             }
             let place = Place { tables: &table.tables(), state: table.state() };
-            batch.push_at(text, 0, &place, output).map_err(|error| error.to_string())?;
+            batch.push_at(text, 0, &place, job.output()).map_err(|error| error.to_string())?;
+            shares.charge(pick.client(), text.len(), false, now);
+            job.placed += 1;
+            jobs.note(pick.client(), now);
             tables.push(table);
         }
-        Ok(tables)
+        Ok((tables, true))
     }
 
     /// Turns the hidden states of the batch's outputs into vectors.
     fn pool(&mut self, hidden: &[f32], width: usize) {
-        let (mut spans, mut rest) = (self.batch.spans().iter(), hidden);
-        for job in &mut self.jobs {
-            while job.vectors.len() < job.texts.len() {
-                let Some(span) = spans.next() else { return };
-                let rows = if span.output == Output::All { span.rows.len() } else { 1 };
-                let (own, others) = rest.split_at(rows * width);
-                rest = others;
-                let vector = pooled(own, width, job.pooling);
-                job.vectors.push(if job.normalize { normalized(&vector) } else { vector });
+        let mut rest = hidden;
+        for (span, owner) in self.batch.spans().iter().zip(&self.owners) {
+            let rows = if span.output == Output::All { span.rows.len() } else { 1 };
+            let (own, others) = rest.split_at(rows * width);
+            rest = others;
+            let Some(job) = self.jobs.get_mut(owner) else { continue };
+            let vector = pooled(own, width, job.pooling);
+            job.vectors.push(if job.normalize { normalized(&vector) } else { vector });
+        }
+    }
+
+    /// Sends what the batch completed.
+    fn answer(&mut self) {
+        let Self { jobs, owners, shared, .. } = self;
+        for owner in owners.drain(..) {
+            if jobs.get(&owner).is_some_and(|job| job.vectors.len() == job.texts.len())
+                && let Some(job) = jobs.take(&owner)
+            {
+                job.answer(&shared.counts);
             }
         }
     }
 
-    /// Sends what is complete.
-    fn answer(&mut self) {
-        let complete = |job: &EmbedJob| job.vectors.len() == job.texts.len();
-        self.end(complete, |mut job| {
-            let vectors = std::mem::take(&mut job.vectors);
-            let finite = |vector: &Vec<f32>| vector.iter().all(|x| x.is_finite());
-            let result = match vectors.iter().position(|vector| !finite(vector)) {
-                Some(text) => Err(Failure::Embedding { text }),
-                None => Ok(vectors),
-            };
-            let _ = job.reply.send(result);
-        });
-    }
-
-    /// Ends the requests that had part in a failed step of `texts` texts.
-    fn fail(&mut self, texts: usize, fault: String) -> String {
-        let (failure, mut left) = (Failure::Step(fault.clone()), texts);
-        let part = |job: &EmbedJob| {
-            let part = left > 0;
-            left = left.saturating_sub(job.texts.len() - job.vectors.len());
-            part
-        };
-        self.end(part, |job| job.fail(&failure));
+    /// Ends the requests that had part in a failed step.
+    fn fail(&mut self, fault: String) -> String {
+        let Self { jobs, owners, shared, .. } = self;
+        let failure = Failure::Step(fault.clone());
+        let ended = owners.drain(..).filter_map(|owner| jobs.take(&owner));
+        ended.for_each(|job| job.fail(&failure, &shared.counts));
         fault
     }
-
-    /// Takes jobs out of the queue.
-    pub(crate) fn end(
-        &mut self,
-        which: impl FnMut(&EmbedJob) -> bool,
-        mut how: impl FnMut(EmbedJob),
-    ) {
-        let (ended, left) = partition(self.jobs.drain(..), which);
-        self.jobs = left;
-        self.shared.waiting.fetch_sub(ended.len(), Ordering::Relaxed);
-        ended.into_iter().for_each(&mut how);
-    }
-}
-
-fn partition(
-    jobs: impl Iterator<Item = EmbedJob>,
-    mut which: impl FnMut(&EmbedJob) -> bool,
-) -> (Vec<EmbedJob>, VecDeque<EmbedJob>) {
-    let (mut ended, mut left) = (Vec::new(), VecDeque::new());
-    for job in jobs {
-        match which(&job) {
-            true => ended.push(job),
-            false => left.push_back(job),
-        }
-    }
-    (ended, left)
 }
 
 /// One vector of `rows` of `width` elements.

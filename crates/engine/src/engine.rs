@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -13,23 +13,29 @@ use hob_model::{Head, PAGE, Pooling};
 use hob_text::Tokenizer;
 
 use crate::embed::{Embed, EmbedJob, Embedding, Reply};
+use crate::grammar::Follower;
 use crate::pages::{Pages, Room};
 use crate::request::{Cancel, Listener, MAX_STOP_BYTES, MAX_STOPS, Request, Sink, Stream};
 use crate::schedule::Budget;
 use crate::sequence::{Job, Work};
+use crate::speculate::{Draft, Drafter, Speculator};
 use crate::worker::Worker;
 use crate::{EngineError, Runner};
+
+/// Most requests that can arrive within one step.
+const MOST_ARRIVING: usize = 1 << 16;
 
 /// What an engine may use; its rows and pages are those of its runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
     /// Tokens of the longest sequence, prompt and answer.
     pub context: usize,
-    /// Sequences running at once.
+    /// Sequences running at once. An eighth, and at least one of several, is kept for clients that run nothing.
     pub sequences: usize,
-    /// Requests that may wait.
+    /// Requests that may wait; of those that are cancelled at once, as many more within a step.
     pub queue: usize,
-    /// Rows of a step while somebody decodes: bounds how long a prefill holds up an answer.
+    /// Rows of a step while somebody decodes: bounds how long a prefill holds up an answer. What decoding leaves of
+    /// them is for prefills, so it should be well above `sequences`.
     pub mixed_rows: usize,
 }
 
@@ -38,28 +44,70 @@ pub struct EngineConfig {
 pub struct Status {
     /// Sequences running.
     pub running: usize,
-    /// Requests waiting.
+    /// Requests waiting, those for embeddings until they are answered.
     pub waiting: usize,
-    /// KV pages that new sequences could have, over all groups of layers.
+    /// KV pages that there are, over all groups of layers.
+    pub total_pages: usize,
+    /// KV pages that new sequences could have, likewise.
     pub available_pages: usize,
     /// KV pages that hold prefixes for reuse, likewise.
     pub cached_pages: usize,
     /// Recurrent states that are kept after prefixes.
     pub checkpoints: usize,
+    /// Steps since the start, as are all that follow.
+    pub steps: u64,
+    /// Tokens of prompts, and of texts to be embedded, that were computed.
+    pub prompt_tokens: u64,
+    /// Tokens of prompts that were found in the cache instead.
+    pub cached_tokens: u64,
+    /// Tokens chosen.
+    pub generated_tokens: u64,
+    /// Requests that came to their end.
+    pub finished: u64,
+    /// Requests that were cancelled, running or waiting.
+    pub cancelled: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Tokens that were drafted and computed.
+    pub drafted: usize,
+    /// Those of them that were right.
+    pub accepted: usize,
     /// False once the device was lost: nothing will be answered any more.
     pub alive: bool,
 }
 
 /// What handle and worker both see.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     pub(crate) waiting: AtomicUsize,
+    /// Whether something that waits was cancelled since the worker looked last.
+    pub(crate) vanished: AtomicBool,
     pub(crate) running: AtomicUsize,
     pub(crate) available: AtomicUsize,
     pub(crate) cached: AtomicUsize,
     pub(crate) checkpoints: AtomicUsize,
+    pub(crate) counts: Counts,
+    pub(crate) drafted: AtomicUsize,
+    pub(crate) accepted: AtomicUsize,
     lost: AtomicBool,
+}
+
+/// What only grows; [`Status`] says what each is.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) steps: AtomicU64,
+    pub(crate) prompt_tokens: AtomicU64,
+    pub(crate) cached_tokens: AtomicU64,
+    pub(crate) generated_tokens: AtomicU64,
+    pub(crate) finished: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+/// Counts further.
+pub(crate) fn count(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
 impl Shared {
@@ -74,16 +122,21 @@ impl Shared {
 pub struct Engine(Arc<Handle>);
 
 struct Handle {
-    jobs: Option<Sender<Work>>,
+    jobs: Option<SyncSender<Work>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
     config: EngineConfig,
+    total_pages: usize,
     vocab: usize,
+    /// Tokens of the tokenizer; the model may have more.
+    known: usize,
     eog: Vec<u32>,
     /// How an encoder makes its vectors.
     pooling: Option<Pooling>,
     /// Tokens of the longest text to be embedded.
     longest: usize,
+    /// Why nothing is drafted, if so.
+    plain: Option<&'static str>,
     ids: AtomicU64,
     entropy: RandomState,
 }
@@ -98,36 +151,67 @@ impl Engine {
         tokenizer: Arc<Tokenizer>,
         config: EngineConfig,
     ) -> Result<Self, EngineError> {
+        Self::launch(runner, tokenizer, config, None)
+    }
+
+    /// Starts an engine with a second model that drafts for the first, for requests that speculate.
+    ///
+    /// # Errors
+    /// As [`Engine::start`], and when the second cannot draft for the first.
+    pub fn start_with_draft(
+        runner: Runner,
+        tokenizer: Arc<Tokenizer>,
+        config: EngineConfig,
+        draft: Draft,
+    ) -> Result<Self, EngineError> {
+        let common = draft.check(&runner, &tokenizer)?;
+        let drafter = Drafter::new(draft.runner, config.sequences, common);
+        Self::launch(runner, tokenizer, config, Some(drafter))
+    }
+
+    fn launch(
+        runner: Runner,
+        tokenizer: Arc<Tokenizer>,
+        config: EngineConfig,
+        drafter: Option<Drafter>,
+    ) -> Result<Self, EngineError> {
         check(&runner, &config)?;
-        let (jobs, inbox) = channel();
+        // Requests that are cancelled at once do not count as waiting, but lie here until the step in progress ends.
+        let (jobs, inbox) = sync_channel(config.queue.saturating_mul(2).min(MOST_ARRIVING));
         let shared = Arc::new(Shared::default());
         let room = Room::of(runner.layout(), runner.limits(), config.sequences, true);
-        let available = Pages::new(&room).available().iter().sum();
-        shared.available.store(available, Ordering::Relaxed);
+        let total_pages = Pages::new(&room).available().iter().sum();
+        shared.available.store(total_pages, Ordering::Relaxed);
         let budget = Budget {
             rows: runner.limits().rows,
             mixed_rows: config.mixed_rows.min(runner.limits().rows),
             sequences: config.sequences,
         };
         let (vocab, eog) = (runner.model().vocab as usize, tokenizer.eog_tokens().to_vec());
+        let known = tokenizer.vocab_size();
         let pooling = match runner.model().head {
             Head::Pool(pooling) => Some(pooling),
             Head::Logits(_) => None,
         };
         let longest = config.context.min(runner.model().context as usize).min(budget.rows);
+        let plain = plain(&runner);
         let seen = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("engine".to_owned())
-            .spawn(move || Worker::new(runner, &tokenizer, budget, inbox, seen).run())?;
+        let speculator = Speculator::new(plain.is_none(), drafter);
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+            Worker::new(runner, &tokenizer, budget, speculator, inbox, seen).run()
+        })?;
         Ok(Engine(Arc::new(Handle {
             jobs: Some(jobs),
             thread: Mutex::new(Some(thread)),
             shared,
             config,
+            total_pages,
             vocab,
+            known,
             eog,
             pooling,
             longest,
+            plain,
             ids: AtomicU64::new(0),
             entropy: RandomState::new(),
         })))
@@ -150,8 +234,8 @@ impl Engine {
     /// As [`Engine::submit`].
     pub fn submit_to(&self, request: Request, sink: Sink) -> Result<Cancel, EngineError> {
         let job = self.0.job(request, sink)?;
-        let cancel = job.listener.cancel();
-        self.queue(Work::Answer(Box::new(job)))?;
+        let cancel = job.listener.cancel().clone();
+        self.queue(Work::Answer(Box::new(job)), &cancel)?;
         Ok(cancel)
     }
 
@@ -164,39 +248,80 @@ impl Engine {
         let (reply, vectors) = channel();
         let job = self.0.embed_job(request, reply)?;
         let cancel = job.cancel.clone();
-        self.queue(Work::Embed(job))?;
+        self.queue(Work::Embed(Box::new(job)), &cancel)?;
         Ok(Embedding { vectors, cancel })
     }
 
-    fn queue(&self, work: Work) -> Result<(), EngineError> {
+    fn queue(&self, work: Work, place: &Cancel) -> Result<(), EngineError> {
         let handle = &self.0;
         let stopped = || EngineError::Stopped("its device was lost".to_owned());
         let jobs = handle.jobs.as_ref().filter(|_| self.status().alive).ok_or_else(stopped)?;
-        if handle.shared.waiting.fetch_add(1, Ordering::Relaxed) >= handle.config.queue {
-            handle.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(EngineError::Busy { limit: handle.config.queue });
-        }
-        jobs.send(work).map_err(|_| stopped())
+        let full = handle.shared.waiting.fetch_add(1, Ordering::Relaxed) >= handle.config.queue;
+        let sent = if full { Err(TrySendError::Full(work)) } else { jobs.try_send(work) };
+        sent.map_err(|error| {
+            place.leave();
+            match error {
+                TrySendError::Full(_) => EngineError::Busy { limit: handle.config.queue },
+                TrySendError::Disconnected(_) => stopped(),
+            }
+        })
     }
 
     /// What it is doing now.
     pub fn status(&self) -> Status {
         let shared = &self.0.shared;
         let load = |from: &AtomicUsize| from.load(Ordering::Relaxed);
+        let sum = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        // In this order, what starts meanwhile is seen as one of them.
+        let waiting = shared.waiting.load(Ordering::Acquire);
         Status {
             running: load(&shared.running),
-            waiting: load(&shared.waiting),
+            waiting,
+            total_pages: self.0.total_pages,
             available_pages: load(&shared.available),
             cached_pages: load(&shared.cached),
             checkpoints: load(&shared.checkpoints),
+            steps: sum(&shared.counts.steps),
+            prompt_tokens: sum(&shared.counts.prompt_tokens),
+            cached_tokens: sum(&shared.counts.cached_tokens),
+            generated_tokens: sum(&shared.counts.generated_tokens),
+            finished: sum(&shared.counts.finished),
+            cancelled: sum(&shared.counts.cancelled),
+            failed: sum(&shared.counts.failed),
+            drafted: load(&shared.drafted),
+            accepted: load(&shared.accepted),
             alive: !shared.lost.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether requests can have tokens drafted.
+    ///
+    /// # Errors
+    /// Why not. Requests that ask for it are answered all the same.
+    pub fn speculates(&self) -> Result<(), &'static str> {
+        self.0.plain.map_or(Ok(()), Err)
+    }
+
+    /// Tokens of the longest text that can be embedded.
+    pub fn longest_text(&self) -> usize {
+        self.0.longest
     }
 
     /// The limits it was started with.
     pub fn config(&self) -> &EngineConfig {
         &self.0.config
     }
+}
+
+/// Why tokens cannot be drafted for this model, if so.
+fn plain(runner: &Runner) -> Option<&'static str> {
+    if matches!(runner.model().head, Head::Pool(_)) {
+        return Some("an encoder writes no tokens");
+    }
+    if !runner.layout().states.is_empty() {
+        return Some("its recurrent state cannot be taken back after a wrong draft");
+    }
+    (runner.limits().rows < 2).then_some("its steps have one row, which leaves none for drafts")
 }
 
 fn check(runner: &Runner, config: &EngineConfig) -> Result<(), EngineError> {
@@ -236,6 +361,7 @@ impl Handle {
         self.check_tokens(&request.prompt)?;
         request.sample.validate(self.vocab)?;
         check_stops(&request.stop)?;
+        let follower = self.follower(&request)?;
         if request.ignore_eos {
             let known: HashSet<u32> =
                 self.eog.iter().copied().filter(|&t| (t as usize) < self.vocab).collect();
@@ -248,9 +374,27 @@ impl Handle {
             seed: request.sample.seed.unwrap_or_else(|| self.entropy.hash_one(id)),
             limit: tokens + request.max_tokens.unwrap_or(room).min(room),
             request,
-            listener: Listener::new(sink),
+            follower,
+            listener: Listener::new(sink, Cancel::new(self.shared.clone())),
             submitted: Instant::now(),
         })
+    }
+
+    /// What keeps the answer to its constraint.
+    fn follower(&self, request: &Request) -> Result<Option<Follower>, EngineError> {
+        let Some(constraint) = &request.constraint else { return Ok(None) };
+        if constraint.vocab() != self.known {
+            return Err(EngineError::Range {
+                what: "the vocabulary of the constraint",
+                found: constraint.vocab(),
+                expected: format!("that of the model, which has {} tokens", self.known),
+            });
+        }
+        let mut follower = constraint.follow()?;
+        if request.ignore_eos {
+            follower.forbid_ends();
+        }
+        Ok(Some(follower))
     }
 
     /// Checks texts and settles how they become vectors.
@@ -265,12 +409,16 @@ impl Handle {
             }
         }
         Ok(EmbedJob {
+            id: self.ids.fetch_add(1, Ordering::Relaxed),
+            client: request.client,
+            priority: request.priority,
             texts: request.texts,
             pooling: request.pooling.or(self.pooling).unwrap_or(Pooling::Last),
             normalize: request.normalize,
+            placed: 0,
             vectors: Vec::new(),
             reply,
-            cancel: Cancel::default(),
+            cancel: Cancel::new(self.shared.clone()),
         })
     }
 

@@ -4,7 +4,9 @@
 use hob_cpu::CpuError;
 use hob_model::{BatchError, ModelError, OpsError};
 
+use crate::grammar::GrammarError;
 use crate::sample::OptionError;
+use crate::speculate::DraftError;
 
 /// Why a model cannot be loaded, stepped, or asked.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,12 @@ pub enum EngineError {
     /// A sampling option out of its range.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// A model that cannot draft for the other.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// A constraint that cannot be followed.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// Too many requests wait already.
     #[error("{limit} requests are waiting already")]
     Busy {

@@ -2,12 +2,15 @@
 //! from these tokens"; templates, conversations and wire formats belong to the callers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use crate::engine::Shared;
 use crate::fault::contained;
+use crate::grammar::{Constraint, GrammarError};
 use crate::sample::{Logprobs, SampleError, SampleOptions};
+use crate::speculate::Speculate;
 
 /// Most stop strings of a request.
 pub const MAX_STOPS: usize = 64;
@@ -25,16 +28,25 @@ pub struct Request {
     pub max_tokens: Option<usize>,
     /// Strings at which the answer ends; they are not part of it.
     pub stop: Vec<String>,
-    /// Never end by the model's own end tokens: they are forbidden.
+    /// Never end by the model's own end tokens: they are forbidden. An answer with a constraint still ends where nothing else can
+    /// follow.
     pub ignore_eos: bool,
+    /// What the answer must be. It ends with [`Finish::Stop`] where the constraint lets nothing more follow.
+    pub constraint: Option<Constraint>,
     /// Show control tokens as text.
     pub show_special: bool,
+    /// Whose it is: the requests of one client share what is fair for one. 0 for a client of its own.
+    pub client: u64,
+    /// Higher goes first. A level counts as much as [`AGE`](crate::client::AGE) steps without being served.
+    pub priority: i8,
+    /// Whether tokens are drafted. The answer does not depend on it.
+    pub speculate: Speculate,
 }
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended it.
+    /// The model ended it, or its constraint.
     Stop,
     /// A stop string came: its index in the request.
     StopString(usize),
@@ -68,6 +80,10 @@ pub struct Done {
     pub cached_tokens: usize,
     /// Tokens chosen, a final end token included.
     pub generated_tokens: usize,
+    /// Tokens that were drafted and computed.
+    pub drafted: usize,
+    /// Those of them that were right and so came without a step of their own.
+    pub accepted: usize,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -106,6 +122,9 @@ pub enum Failure {
     /// Its logits cannot be sampled.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// Its constraint cannot be followed any further.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// A vector that cannot be.
     #[error("the embedding of text {text} is not finite: the model or its file is broken")]
     Embedding {
@@ -123,19 +142,50 @@ pub enum Failure {
 /// Takes a request's events on the engine's thread; it must not wait. `false` cancels the request.
 pub type Sink = Box<dyn FnMut(Event) -> bool + Send>;
 
-/// Cancels a request, within one step.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+/// Cancels a request, within one step; one that waits does not count as waiting from then on.
+#[derive(Clone, Debug)]
+pub struct Cancel(Arc<Place>);
+
+/// Where a request is: what says so is also what counts it.
+#[derive(Debug)]
+struct Place {
+    state: AtomicU8,
+    shared: Arc<Shared>,
+}
+
+const WAITING: u8 = 0;
+const LEFT: u8 = 1;
+const CANCELLED: u8 = 2;
 
 impl Cancel {
+    /// That of a request which is counted as waiting.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Cancel(Arc::new(Place { state: AtomicU8::new(WAITING), shared }))
+    }
+
     /// Cancels.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        let Place { state, shared } = &*self.0;
+        if state.swap(CANCELLED, Ordering::Relaxed) == WAITING {
+            shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            shared.vanished.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.state.load(Ordering::Relaxed) == CANCELLED
+    }
+
+    /// The request leaves the queue. False when it was cancelled before.
+    pub(crate) fn leave(&self) -> bool {
+        let Place { state, shared } = &*self.0;
+        let order = Ordering::Relaxed;
+        let left = state.compare_exchange(WAITING, LEFT, order, order).is_ok();
+        if left {
+            shared.waiting.fetch_sub(1, Ordering::Release);
+        }
+        left
     }
 }
 
@@ -146,12 +196,12 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(sink: Sink) -> Self {
-        Listener { sink, cancel: Cancel::default() }
+    pub(crate) fn new(sink: Sink, cancel: Cancel) -> Self {
+        Listener { sink, cancel }
     }
 
-    pub(crate) fn cancel(&self) -> Cancel {
-        self.cancel.clone()
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

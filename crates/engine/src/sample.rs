@@ -1,6 +1,8 @@
 //! From logits to a token: one chain in llama.cpp's order. No full sort of the vocabulary and, once the scratch
-//! has grown, no allocation per token (but for log-probabilities asked for). Constraints by grammar are absent.
+//! has grown, no allocation per token (but for log-probabilities asked for). What a grammar allows is
+//! told it as a mask.
 //!
+//! 0. Tokens that the mask forbids get minus infinity.
 //! 1. Edits of single logits: logit bias, repetition, presence and frequency penalties, DRY.
 //! 2. At temperature 0: the first largest logit. Nothing below applies.
 //! 3. With mirostat: temperature, then mirostat's own truncation. Otherwise top-k, typical, top-p, min-p, each on
@@ -33,7 +35,7 @@ pub enum SampleError {
         value: f32,
     },
     /// Every token is forbidden.
-    #[error("no token is left to choose from: the logit bias forbids all")]
+    #[error("no token is left to choose from: the logit bias forbids all that may come")]
     NoCandidate,
 }
 
@@ -81,23 +83,30 @@ impl Sampler {
         Sampler { options, rng: Rng::new(seed), mu }
     }
 
-    /// Chooses the token after `history` (prompt and answer so far) from its logits.
+    /// Chooses the token after `history` (prompt and answer so far) from its logits, among those whose bit is set in `allowed`;
+    /// beyond its end all are forbidden.
     ///
     /// # Errors
     /// When a logit is NaN or infinite, or no token is left.
     pub fn sample(
         &mut self,
         logits: &[f32],
+        allowed: Option<&[u32]>,
         history: &[u32],
         scratch: &mut Scratch,
     ) -> Result<Choice, SampleError> {
         let Scratch { logits: copy, candidates, edits } = scratch;
-        let edited = match self.options.edits() {
-            false => logits,
-            true => {
+        let edited = match (allowed, self.options.edits()) {
+            (None, false) => logits,
+            (_, edit) => {
                 copy.clear();
-                copy.extend_from_slice(logits);
-                edits::apply(&self.options, history, copy, edits);
+                match allowed {
+                    None => copy.extend_from_slice(logits),
+                    Some(mask) => masked(logits, mask, copy)?,
+                }
+                if edit {
+                    edits::apply(&self.options, history, copy, edits);
+                }
                 copy.as_slice()
             }
         };
@@ -149,6 +158,24 @@ impl Sampler {
         self.mu -= eta * (-probability.log2() - tau);
         token
     }
+}
+
+/// Adds the logits to `out`, those of forbidden tokens as minus infinity. Logits that are wrong are so whether forbidden or not: an
+/// answer does not hide that its model is broken.
+fn masked(logits: &[f32], mask: &[u32], out: &mut Vec<f32>) -> Result<(), SampleError> {
+    peak(logits)?;
+    let words = mask.iter().copied().chain(std::iter::repeat(0));
+    for (chunk, word) in logits.chunks(u32::BITS as usize).zip(words) {
+        match word {
+            0 => out.extend(chunk.iter().map(|_| f32::NEG_INFINITY)),
+            u32::MAX => out.extend_from_slice(chunk),
+            _ => out.extend(chunk.iter().enumerate().map(|(i, &logit)| match word >> i & 1 {
+                1 => logit,
+                _ => f32::NEG_INFINITY,
+            })),
+        }
+    }
+    Ok(())
 }
 
 /// Index of the first largest logit, and its value. Logits of minus infinity are forbidden tokens.

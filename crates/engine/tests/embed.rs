@@ -34,7 +34,7 @@ fn texts() -> Vec<Vec<u32>> {
 }
 
 fn embed(engine: &Engine, texts: Vec<Vec<u32>>, pooling: Option<Pooling>) -> Vec<Vec<f32>> {
-    engine.embed(Embed { texts, pooling, normalize: false }).unwrap().wait().unwrap()
+    engine.embed(Embed { texts, pooling, ..Embed::default() }).unwrap().wait().unwrap()
 }
 
 /// Hidden states of a text.

@@ -7,6 +7,8 @@ use crate::units::memory_size;
 
 /// Rows of the largest step: a longer prompt is read in several.
 pub const STEP_ROWS: usize = 512;
+/// Rows of logits that are computed at once, at least: a sequence's last token and a draft behind it.
+const DRAFTED: usize = 9;
 /// Part of the free memory that is left to everything else: one sixteenth.
 const RESERVE: u64 = 16;
 /// Recurrent states that are kept after prefixes, at most; and the part of what the model leaves that they may take.
@@ -170,7 +172,8 @@ impl Conditions<'_> {
             Head::Logits(_) => STEP_ROWS,
         };
         Limits {
-            logits: self.sequences,
+            // Rows of drafts have logits too.
+            logits: self.sequences.max(DRAFTED),
             sequences: self.sequences,
             states,
             context: tokens,

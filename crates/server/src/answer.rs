@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{Stream, stream};
-use hob_engine::{Done, Event, Finish, Logprobs, Request, Timings};
+use hob_engine::{Done, Event, Finish, Logprobs, Request, Speculate, Timings};
 use hob_text::{ChatAnswer, ChatEvent, ChatParser, Token, Tokenizer};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::access::Record;
+use crate::constrain::read_call;
 use crate::error::{ApiError, Kind};
 use crate::ids;
 use crate::loaded::Loaded;
@@ -45,6 +47,8 @@ pub struct Ask {
     pub form: Form,
     /// Never end by the model's own end tokens.
     pub ignore_eos: bool,
+    /// Whether tokens are drafted, which changes nothing but the speed; `None` for the server's setting.
+    pub speculate: Option<Speculate>,
     /// Who asks.
     pub caller: Caller,
 }
@@ -76,6 +80,7 @@ impl Ask {
             truncate: false,
             form: Form::Free,
             ignore_eos: false,
+            speculate: None,
             caller: Caller::default(),
         }
     }
@@ -87,6 +92,8 @@ pub struct Prepared {
     pub prompt: Prompt,
     lease: Arc<Lease>,
     request: Request,
+    /// The content is a call, as a JSON object.
+    call: bool,
 }
 
 /// A token with its logarithm of probability.
@@ -154,6 +161,10 @@ pub struct End {
     pub answer_tokens: usize,
     /// Tokens of it that came while the model thought.
     pub thinking_tokens: usize,
+    /// Tokens that were drafted and computed.
+    pub drafted_tokens: usize,
+    /// Those of them that were right.
+    pub accepted_tokens: usize,
     /// Where the time went.
     pub timings: Timings,
     /// Seconds from the arrival of the request to its submission: loading, making the prompt.
@@ -193,6 +204,8 @@ impl Lease {
             let mut prompt = loaded.prompt(&ask.input, room)?;
             prompt.tokens.splice(..0, ask.before);
             let left = context.saturating_sub(prompt.tokens.len());
+            let bound = loaded.bound(&ask.form, &ask.input, &prompt)?;
+            let call = bound.as_ref().is_some_and(|bound| bound.call);
             let request = Request {
                 prompt: prompt.tokens.clone(),
                 max_tokens: Some(ask.sampling.max_tokens.unwrap_or(left).min(left)),
@@ -200,8 +213,12 @@ impl Lease {
                 stop: ask.sampling.stop,
                 ignore_eos: ask.ignore_eos,
                 show_special: prompt.parser.is_some(),
+                constraint: bound.map(|bound| bound.constraint),
+                client: ask.caller.client,
+                priority: ask.caller.priority,
+                speculate: ask.speculate.unwrap_or(loaded.speculate),
             };
-            Ok(Prepared { prompt, lease: self, request })
+            Ok(Prepared { prompt, lease: self, request, call })
         });
         made.await.unwrap_or_else(|e| Err(ApiError::internal(format!("making the prompt: {e}"))))
     }
@@ -229,6 +246,7 @@ impl Prepared {
             events,
             cancel,
             parser: self.prompt.parser.clone(),
+            call: self.call.then(String::new),
             stops,
             lease: self.lease.clone(),
             dropped: self.prompt.dropped,
@@ -236,6 +254,7 @@ impl Prepared {
             thinking: 0,
             ended: false,
             started: Instant::now(),
+            record: Record::current(),
         })
     }
 }
@@ -245,6 +264,8 @@ pub struct Answer {
     events: UnboundedReceiver<Event>,
     cancel: hob_engine::Cancel,
     parser: Option<ChatParser>,
+    /// Content that will be read as a call.
+    call: Option<String>,
     stops: Vec<String>,
     lease: Arc<Lease>,
     dropped: usize,
@@ -252,6 +273,7 @@ pub struct Answer {
     thinking: usize,
     ended: bool,
     started: Instant,
+    record: Option<Arc<Record>>,
 }
 
 impl Answer {
@@ -281,6 +303,9 @@ impl Answer {
                 Ok(Heard::Started { prompt_tokens, cached_tokens })
             }
             Event::Token { id, text, logprobs } => {
+                if let Some(record) = &self.record {
+                    record.token(self.lease.loaded().name());
+                }
                 let logprob = logprobs.map(|l| token_logprob(&self.loaded().tokenizer, id, &l));
                 let events = self.read(&text);
                 Ok(Heard::Piece(Piece { events, id: Some(id), logprob }))
@@ -349,7 +374,16 @@ impl Answer {
             ChatEvent::BrokenCall(text) => ChatEvent::Content(text),
             other => other,
         };
-        events.into_iter().map(settle).collect()
+        let settled = events.into_iter().map(settle);
+        let Some(call) = &mut self.call else { return settled.collect() };
+        let (content, others): (Vec<_>, Vec<_>) =
+            settled.partition(|event| matches!(event, ChatEvent::Content(_)));
+        for event in content {
+            if let ChatEvent::Content(text) = event {
+                call.push_str(&text);
+            }
+        }
+        others
     }
 
     /// The last pieces come in front of the end: they are put back for the next call.
@@ -361,6 +395,10 @@ impl Answer {
         if let Some(parser) = self.parser.take() {
             let rest = parser.finish();
             events.extend(self.settled(rest));
+        }
+        if let Some(call) = self.call.take() {
+            let call = read_call(call.trim());
+            events.extend(self.settled(call));
         }
         if !events.is_empty() {
             let (sender, receiver) = unbounded_channel();
@@ -381,7 +419,7 @@ impl Answer {
             }
         };
         let before = self.lease.asked().map_or(0.0, |at| (self.started - at).as_secs_f64());
-        Ok(Heard::End(Box::new(End {
+        let end = End {
             reason,
             called: self.calls > 0,
             prompt_tokens: done.prompt_tokens,
@@ -389,10 +427,16 @@ impl Answer {
             dropped_tokens: self.dropped,
             answer_tokens: done.generated_tokens,
             thinking_tokens: self.thinking,
+            drafted_tokens: done.drafted,
+            accepted_tokens: done.accepted,
             timings: done.timings,
             before,
             load: self.lease.load_seconds(),
-        })))
+        };
+        if let Some(record) = &self.record {
+            record.ended(self.loaded().name(), &end);
+        }
+        Ok(Heard::End(Box::new(end)))
     }
 }
 

@@ -234,7 +234,8 @@ impl From<EngineError> for ApiError {
             | EngineError::Encoder
             | EngineError::EmptyText { .. }
             | EngineError::TextTooLong { .. }
-            | EngineError::Option(_) => Self::invalid(error.to_string()),
+            | EngineError::Option(_)
+            | EngineError::Grammar(_) => Self::invalid(error.to_string()),
             other => Self::internal(other.to_string()),
         }
     }

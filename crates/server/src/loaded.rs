@@ -4,7 +4,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use hob_engine::{Embed, Engine, EngineConfig, LoadOptions, Runner};
+use hob_engine::grammar::{GrammarError, Grammars};
+use hob_engine::{Embed, Engine, EngineConfig, LoadOptions, Runner, Speculate};
 use hob_machine::Machine;
 use hob_model::{Head, KvType, Model};
 use hob_plan::{Conditions, Context, STEP_ROWS};
@@ -30,8 +31,10 @@ pub struct Wishes {
     pub sequences: usize,
     /// Requests that may wait.
     pub queue: usize,
-    /// Rows of a step while somebody decodes.
+    /// Rows of prompts in a step while somebody decodes.
     pub mixed_rows: usize,
+    /// Whether answers are drafted where a request says nothing.
+    pub speculate: Speculate,
     /// Bytes of memory that it may take.
     pub available: u64,
 }
@@ -47,6 +50,7 @@ impl Wishes {
             sequences: 1,
             queue: 1,
             mixed_rows: STEP_ROWS,
+            speculate: Speculate::Auto,
             available,
         }
     }
@@ -77,7 +81,10 @@ pub struct Loaded {
     pub template: Option<Template>,
     /// What computes.
     pub engine: Engine,
+    /// Whether answers are drafted where a request says nothing.
+    pub speculate: Speculate,
     insert: OnceLock<Option<Infill>>,
+    pub(crate) grammars: OnceLock<Result<Grammars, GrammarError>>,
 }
 
 /// The tokens between which a model is to fill in.
@@ -134,7 +141,9 @@ impl Loaded {
             tokenizer,
             template,
             engine,
+            speculate: wishes.speculate,
             insert: OnceLock::new(),
+            grammars: OnceLock::new(),
         })
     }
 
@@ -196,7 +205,7 @@ impl Loaded {
         let texts: Vec<Vec<Token>> =
             texts.iter().map(|text| self.tokenizer.encode(text, special)).collect();
         let count = texts.iter().map(Vec::len).sum();
-        let request = Embed { texts, pooling: None, normalize };
+        let request = Embed { texts, normalize, ..Embed::default() };
         Ok((self.engine.embed(request)?.wait()?, count))
     }
 }
@@ -239,7 +248,7 @@ fn template(file: &ModelFile, tokenizer: &Tokenizer) -> Result<Option<Template>,
 }
 
 /// Spellings of the three tokens in the vocabularies of Qwen, DeepSeek, StarCoder, CodeLlama, CodeGemma, Codestral and Granite.
-const INFILL: &[[&str; 3]] = &[
+pub(crate) const INFILL: [[&str; 3]; 6] = [
     ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
     ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
     ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],

@@ -10,8 +10,8 @@ mod modelfile;
 mod tokenizer;
 
 pub use chat::{
-    ChatAnswer, ChatEvent, ChatFormat, ChatParser, ChatTemplate, Message, RenderOptions, Template,
-    ToolCall,
+    CallChoice, ChatAnswer, ChatEvent, ChatFormat, ChatParser, ChatTemplate, JSON_BLANKS, Message,
+    RenderOptions, Template, ToolCall,
 };
 pub use detokenizer::Detokenizer;
 pub use error::TextError;

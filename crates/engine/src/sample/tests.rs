@@ -100,7 +100,7 @@ proptest! {
 
 fn draws(options: SampleOptions, logits: &[f32], n: usize) -> Vec<u32> {
     let (mut sampler, mut scratch) = (Sampler::new(options, 42), Scratch::default());
-    (0..n).map(|_| sampler.sample(logits, &[], &mut scratch).unwrap().token).collect()
+    (0..n).map(|_| sampler.sample(logits, None, &[], &mut scratch).unwrap().token).collect()
 }
 
 fn open() -> SampleOptions {
@@ -141,7 +141,7 @@ fn seeds_reproduce_and_differ() {
     let run = |seed| {
         let (mut sampler, mut scratch) = (Sampler::new(open(), seed), Scratch::default());
         (0..20)
-            .map(|_| sampler.sample(&logits, &[], &mut scratch).unwrap().token)
+            .map(|_| sampler.sample(&logits, None, &[], &mut scratch).unwrap().token)
             .collect::<Vec<_>>()
     };
     assert_eq!(run(7), run(7));
@@ -185,7 +185,8 @@ fn mirostat_survives_flat_and_tiny_vocabularies() {
 #[test]
 fn broken_logits_are_errors() {
     let mut scratch = Scratch::default();
-    let mut sample = |logits: &[f32]| Sampler::new(open(), 1).sample(logits, &[], &mut scratch);
+    let mut sample =
+        |logits: &[f32]| Sampler::new(open(), 1).sample(logits, None, &[], &mut scratch);
     let mut logits = vec![0.0; 100];
     logits[70] = f32::NAN;
     assert!(matches!(sample(&logits), Err(SampleError::NotFinite { token: 70, .. })));
@@ -203,7 +204,8 @@ fn logprobs_are_those_of_the_model() {
         logit_bias: vec![(0, f32::NEG_INFINITY), (1, f32::NEG_INFINITY)],
         ..SampleOptions::greedy()
     };
-    let choice = Sampler::new(options, 1).sample(&logits, &[], &mut Scratch::default()).unwrap();
+    let choice =
+        Sampler::new(options, 1).sample(&logits, None, &[], &mut Scratch::default()).unwrap();
     let logprobs = choice.logprobs.unwrap();
     assert_eq!(choice.token, 2);
     assert!((logprobs.chosen.exp() - 0.2).abs() < 1e-6);

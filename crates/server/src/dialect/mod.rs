@@ -4,3 +4,4 @@ pub mod anthropic;
 mod extras;
 pub mod ollama;
 pub mod openai;
+pub mod own;

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod fields;
+pub mod holder;
 pub mod listen;
 pub mod shape;
 pub mod stream;
@@ -19,7 +20,7 @@ pub fn dropped(mut response: Response, tokens: usize) -> Response {
     response
 }
 
-/// Who asks: a priority from `x-hob-priority`, a client from `x-hob-client`, which the guard fills in where it is absent.
+/// Who asks, from the headers that the guard has written.
 pub fn caller(headers: &HeaderMap) -> Caller {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let priority = text("x-hob-priority").and_then(|t| t.trim().parse().ok()).unwrap_or(0);

@@ -2,7 +2,7 @@
 //! client that shows what came over the wire. No test may depend on how fast anything is.
 
 // Each suite uses its part; a broken test may panic anywhere.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 mod client;
 
