@@ -94,7 +94,13 @@ impl Server {
     /// With an empty store.
     pub fn empty(setup: Setup) -> Server {
         let dir = TempDir::new().unwrap();
-        let hub = Hub::at(dir.path().join("hob")).unwrap();
+        let root = dir.path().join("hob");
+        // No test may reach a hub.
+        let nowhere = "http://127.0.0.1:9";
+        std::fs::create_dir_all(&root).unwrap();
+        let settings = format!("HF_ENDPOINT={nowhere}\nMODELSCOPE_DOMAIN={nowhere}\nHOB_REGISTRY={nowhere}\n");
+        std::fs::write(root.join("settings"), settings).unwrap();
+        let hub = Hub::at(root).unwrap();
         let config = Config {
             guard: Default::default(),
             models: PoolSettings {
