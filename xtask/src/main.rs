@@ -9,6 +9,7 @@ mod check;
 mod judge;
 mod pulls;
 mod quants;
+mod schemas;
 mod sh;
 mod sources;
 mod transfer;
@@ -43,6 +44,8 @@ enum Command {
     Transfer(transfer::Args),
     /// Prove what pulls promise: hostile servers under strace, full disks, kills, flipped bits; Linux, minutes (docs/pulls.md)
     Pulls(pulls::Args),
+    /// Ask a server for answers to 200 JSON schemas, and have each judged by a validator; minutes (docs/schemas.md)
+    Schemas(schemas::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Quants(args) => quants::run(&args),
         Command::Transfer(args) => transfer::run(&args),
         Command::Pulls(args) => pulls::run(&args),
+        Command::Schemas(args) => schemas::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {

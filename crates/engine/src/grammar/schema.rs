@@ -23,13 +23,12 @@ pub(super) fn checked(schema: &Value) -> Result<Value, GrammarError> {
     let mut size = Size::default();
     size.add(schema, 1)?;
     size.multiples()?;
-    match schema {
-        Value::Object(map) => {
-            let mut map = map.clone();
+    match super::adapt::adapted(schema) {
+        Value::Object(mut map) => {
             map.insert("x-guidance".to_owned(), layout());
             Ok(Value::Object(map))
         }
-        Value::Bool(_) => Ok(json!({ "allOf": [schema], "x-guidance": layout() })),
+        Value::Bool(any) => Ok(json!({ "allOf": [any], "x-guidance": layout() })),
         _ => Err(GrammarError::Rule("a schema must be an object".to_owned())),
     }
 }
