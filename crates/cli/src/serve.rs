@@ -1,21 +1,22 @@
 //! `hob serve`: the server in the foreground. Settings come from flags, else from `HOB_*` variables, else from Ollama's where the meaning is the
 //! same.
 
+use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use hob_engine::Speculate;
 use hob_hub::Hub;
 use hob_machine::Machine;
-use hob_server::{Config, KeepAlive, PoolSettings, State, Wishes};
+use hob_server::{Config, Guard, KeepAlive, Keys, PoolSettings, State, Wishes};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use crate::answer::{Kv, at_least_one};
 use crate::out;
-
-/// Where a server listens unless told otherwise: Ollama's port, since it takes Ollama's place.
-const ADDRESS: &str = "127.0.0.1:11434";
+use crate::remote::{ADDRESS, variable};
 
 /// Serve models to programs, in the dialects of Ollama, OpenAI and Anthropic
 #[derive(clap::Args)]
@@ -55,6 +56,24 @@ pub struct Args {
     /// Draft tokens from what stood before, where that is faster; answers do not depend on it
     #[arg(long, value_enum, default_value_t, env = "HOB_SPECULATE")]
     speculate: Drafting,
+    /// A further name of this server, or *.example.com for all below; may be given several times
+    #[arg(long, value_name = "NAME", env = "HOB_ALLOW_HOSTS", value_delimiter = ',')]
+    allow_host: Vec<String>,
+    /// A further origin of pages that may use it, as https://example.com, or *; may be given several times
+    #[arg(long, value_name = "ORIGIN", env = "HOB_ALLOW_ORIGINS", value_delimiter = ',')]
+    allow_origin: Vec<String>,
+    /// File of keys, a line each: KEY [infer] [manage] [# name]; HOB_API_KEY is a key, too
+    #[arg(long, value_name = "FILE", env = "HOB_API_KEY_FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Listen beyond this machine without a key: everybody who reaches the port may use it
+    #[arg(long)]
+    no_key: bool,
+    /// What is told on stderr: error, warn, info, debug, or a filter of tracing's
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "HOB_LOG")]
+    log: String,
+    /// Tell it as JSON
+    #[arg(long, env = "HOB_LOG_JSON")]
+    log_json: bool,
     /// Seconds that running answers have when the server goes down
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "HOB_GRACE")]
     grace: u64,
@@ -86,7 +105,14 @@ impl From<Drafting> for Speculate {
 pub fn run(args: &Args) -> Result<()> {
     let host = args.host.clone().or_else(|| variable("OLLAMA_HOST"));
     let address = address(host.as_deref().unwrap_or(ADDRESS))?;
+    log(args)?;
     let config = config(args)?;
+    if !address.ip().is_loopback() && config.guard.keys.is_empty() && !args.no_key {
+        bail!(
+            "{address} can be reached from other machines, and there is no key: set HOB_API_KEY or give --api-key-file, \
+            or --no-key if everybody may use it"
+        );
+    }
     let hub = Hub::open()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -146,15 +172,59 @@ fn config(args: &Args) -> Result<Config> {
             keep_alive: keep.unwrap_or(KeepAlive::For(Duration::from_secs(300))),
             most: args.max_models,
         },
+        guard: guard(args)?,
         grace: Duration::from_secs(args.grace),
     })
 }
 
-/// An environment variable as Ollama reads it.
-fn variable(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok()?;
-    let value = value.trim().trim_matches(['"', '\'']).to_owned();
-    (!value.is_empty()).then_some(value)
+fn guard(args: &Args) -> Result<Guard> {
+    let keys = match &args.api_key_file {
+        None => Keys::default(),
+        Some(path) => {
+            let text = read_private(path)?;
+            Keys::parse(&text).with_context(|| path.display().to_string())?
+        }
+    };
+    let own = std::env::var("HOB_API_KEY").ok().filter(|key| !key.is_empty());
+    let own = own.map_or_else(Keys::default, |key| Keys::one(&key));
+    let theirs = variable("OLLAMA_ORIGINS").unwrap_or_default();
+    let theirs = theirs.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned);
+    Ok(Guard {
+        hosts: args.allow_host.clone(),
+        origins: args.allow_origin.iter().cloned().chain(theirs).collect(),
+        machine: hob_machine::host_name(),
+        keys: keys.and(own),
+    })
+}
+
+/// A file that only its owner may read.
+fn read_private(path: &Path) -> Result<String> {
+    let what = || format!("cannot read {}", path.display());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).with_context(what)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            bail!(
+                "{} can be read by others (mode {:o}); chmod 600 it",
+                path.display(),
+                mode & 0o777
+            );
+        }
+    }
+    std::fs::read_to_string(path).with_context(what)
+}
+
+fn log(args: &Args) -> Result<()> {
+    let filter = EnvFilter::try_new(&args.log)
+        .with_context(|| format!("'{}' is no filter of logs", args.log))?;
+    let told = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let told = told.with_ansi(std::io::stderr().is_terminal());
+    let set = match args.log_json {
+        true => told.json().try_init(),
+        false => told.with_target(false).try_init(),
+    };
+    set.map_err(|e| anyhow!("cannot tell what happens: {e}"))
 }
 
 fn keep_alive(text: &str) -> Result<KeepAlive, String> {

@@ -9,6 +9,7 @@ use hob_engine::{Done, Event, Finish, Logprobs, Request, Speculate, Timings};
 use hob_text::{ChatAnswer, ChatEvent, ChatParser, Token, Tokenizer};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::access::Record;
 use crate::constrain::read_call;
 use crate::error::{ApiError, Kind};
 use crate::ids;
@@ -253,6 +254,7 @@ impl Prepared {
             thinking: 0,
             ended: false,
             started: Instant::now(),
+            record: Record::current(),
         })
     }
 }
@@ -271,6 +273,7 @@ pub struct Answer {
     thinking: usize,
     ended: bool,
     started: Instant,
+    record: Option<Arc<Record>>,
 }
 
 impl Answer {
@@ -300,6 +303,9 @@ impl Answer {
                 Ok(Heard::Started { prompt_tokens, cached_tokens })
             }
             Event::Token { id, text, logprobs } => {
+                if let Some(record) = &self.record {
+                    record.token(self.lease.loaded().name());
+                }
                 let logprob = logprobs.map(|l| token_logprob(&self.loaded().tokenizer, id, &l));
                 let events = self.read(&text);
                 Ok(Heard::Piece(Piece { events, id: Some(id), logprob }))
@@ -413,7 +419,7 @@ impl Answer {
             }
         };
         let before = self.lease.asked().map_or(0.0, |at| (self.started - at).as_secs_f64());
-        Ok(Heard::End(Box::new(End {
+        let end = End {
             reason,
             called: self.calls > 0,
             prompt_tokens: done.prompt_tokens,
@@ -426,7 +432,11 @@ impl Answer {
             timings: done.timings,
             before,
             load: self.lease.load_seconds(),
-        })))
+        };
+        if let Some(record) = &self.record {
+            record.ended(self.loaded().name(), &end);
+        }
+        Ok(Heard::End(Box::new(end)))
     }
 }
 

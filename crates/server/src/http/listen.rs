@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
+use crate::guard::Ends;
 use crate::shutdown::Shutdown;
 
 /// Connections at once; more wait to be accepted.
@@ -60,9 +60,10 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: Arc<Shutdown>) 
 
 async fn connection(stream: TcpStream, peer: SocketAddr, app: Router, shutdown: Arc<Shutdown>) {
     let _ = stream.set_nodelay(true);
+    let ends = Ends { peer, own: stream.local_addr().unwrap_or(peer) };
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ends);
         app.clone().call(request)
     });
     let mut closing = shutdown.is_closing();

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Kind};
+use crate::ids;
 
 /// A protocol that clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Dialect {
 
     /// The body that it has for an error; also what is sent when a stream fails.
     pub fn error(self, error: &ApiError) -> Value {
-        let message = &error.message;
+        let message = error.message.as_str();
         match self {
             Dialect::Ollama => json!({"error": message}),
             Dialect::OpenAi => json!({"error": {
@@ -56,15 +57,32 @@ impl Dialect {
             }}),
             Dialect::Anthropic => json!({"type": "error", "error": {
                 "type": anthropic_type(error.kind),
-                "message": message,
+                "message": anthropic_message(error),
             }}),
         }
     }
 
+    /// The same, with the request's identifier where the dialect has a place for it.
+    pub fn error_of(self, error: &ApiError, id: &RequestId) -> Value {
+        let mut value = self.error(error);
+        if self == Dialect::Anthropic {
+            value["request_id"] = id.0.as_str().into();
+        }
+        value
+    }
+
+    /// The header with the request's identifier.
+    fn id_header(self) -> HeaderName {
+        HeaderName::from_static(match self {
+            Dialect::Anthropic => "request-id",
+            Dialect::OpenAi | Dialect::Ollama => "x-request-id",
+        })
+    }
+
     /// The whole response for an error.
-    pub fn response(self, error: &ApiError) -> Response {
+    pub fn response(self, error: &ApiError, id: &RequestId) -> Response {
         let status = StatusCode::from_u16(self.status(error)).unwrap_or_default();
-        let mut response = Response::new(Body::from(self.error(error).to_string()));
+        let mut response = Response::new(Body::from(self.error_of(error, id).to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -109,19 +127,35 @@ fn anthropic_type(kind: Kind) -> &'static str {
     }
 }
 
-/// The layer that turns an [`ApiError`] beside a response into the dialect's answer.
-pub async fn errors(request: Request, next: Next) -> Response {
-    let dialect = Dialect::of(request.uri().path());
-    let mut response = next.run(request).await;
-    match response.extensions_mut().remove::<ApiError>() {
-        None => response,
-        Some(error) => {
-            let mut shaped = dialect.response(&error);
-            // For the log, which is further out.
-            shaped.extensions_mut().insert(error);
-            shaped
+/// Claude Code looks for these words, and shortens the conversation when it finds them.
+fn anthropic_message(error: &ApiError) -> String {
+    match error.too_long {
+        Some((tokens, most)) => {
+            format!("prompt is too long: {tokens} tokens > {most} maximum; {}", error.message)
         }
+        None => error.message.clone(),
     }
+}
+
+/// By which a request can be asked after: in the head of every response, and in handlers as an extension.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+/// The layer that turns an [`ApiError`] beside a response into the dialect's answer.
+pub async fn errors(mut request: Request, next: Next) -> Response {
+    let dialect = Dialect::of(request.uri().path());
+    let id = RequestId(ids::random("req_", 24));
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.run(request).await;
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        response = dialect.response(&error, &id);
+        // For the log, which is further out.
+        response.extensions_mut().insert(error);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(dialect.id_header(), value);
+    }
+    response
 }
 
 #[cfg(test)]
@@ -143,12 +177,21 @@ mod tests {
     }
 
     #[test]
+    fn anthropic_s_clients_find_what_they_look_for() {
+        let error = ApiError::too_long(5000, 4097);
+        let body = Dialect::Anthropic.error_of(&error, &RequestId("req_1".into()));
+        assert_eq!(body["request_id"], "req_1");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.starts_with("prompt is too long: 5000 tokens > 4096 maximum"), "{message}");
+    }
+
+    #[test]
     fn a_full_queue_says_when_to_come_back() {
         let error = ApiError::busy("full", Duration::from_millis(1200));
         for (dialect, status) in
             [(Dialect::Ollama, 503), (Dialect::OpenAi, 429), (Dialect::Anthropic, 429)]
         {
-            let response = dialect.response(&error);
+            let response = dialect.response(&error, &RequestId("req_1".into()));
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         }

@@ -11,6 +11,7 @@ mod messages;
 mod models;
 mod options;
 mod rerank;
+mod responses;
 mod tools;
 
 use axum::Router;
@@ -32,6 +33,7 @@ pub fn routes() -> Router<State> {
         .route("/v1/rerank", post(rerank::rerank))
         .route("/v1/reranking", post(rerank::rerank))
         .route("/rerank", post(rerank::rerank))
+        .merge(responses::routes())
 }
 
 /// The part of a request that `T` knows; other fields are passed over. What is wrong is told with its path.
