@@ -11,6 +11,7 @@ mod judge;
 mod load;
 mod pulls;
 mod quants;
+mod schemas;
 mod sh;
 mod sources;
 mod transfer;
@@ -49,6 +50,8 @@ enum Command {
     Pulls(pulls::Args),
     /// Drive a server of hob with unmodified clients from their packages, and coding agents (docs/clients.md)
     Clients(clients::Args),
+    /// Ask a server for answers to 200 JSON schemas, and have each judged by a validator; minutes (docs/schemas.md)
+    Schemas(schemas::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Transfer(args) => transfer::run(&args),
         Command::Pulls(args) => pulls::run(&args),
         Command::Clients(args) => clients::run(&args),
+        Command::Schemas(args) => schemas::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {

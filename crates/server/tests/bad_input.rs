@@ -32,9 +32,18 @@ fn bases() -> Vec<(&'static str, Value)> {
     vec![
         ("/tokenize", json!({"model": "tiny", "content": "a b"})),
         ("/detokenize", json!({"model": "tiny", "tokens": [65, 66]})),
-        ("/api/generate", json!({"model": "tiny", "prompt": "hi", "stream": false, "options": options})),
-        ("/api/chat", json!({"model": "tiny", "messages": said, "tools": tool, "stream": false, "options": options})),
-        ("/api/chat", json!({"model": "thinker", "messages": said, "think": true, "options": options})),
+        (
+            "/api/generate",
+            json!({"model": "tiny", "prompt": "hi", "stream": false, "options": options}),
+        ),
+        (
+            "/api/chat",
+            json!({"model": "tiny", "messages": said, "tools": tool, "stream": false, "options": options}),
+        ),
+        (
+            "/api/chat",
+            json!({"model": "thinker", "messages": said, "think": true, "options": options}),
+        ),
         ("/api/embed", json!({"model": "vectors", "input": "hi"})),
         ("/api/embeddings", json!({"model": "vectors", "prompt": "hi"})),
         ("/api/show", json!({"model": "tiny"})),
@@ -43,17 +52,38 @@ fn bases() -> Vec<(&'static str, Value)> {
         ("/api/create", json!({"model": "made", "from": "tiny", "stream": false})),
         ("/api/copy", json!({"source": "tiny", "destination": "copied"})),
         ("/api/delete", json!({"model": "gone"})),
-        ("/v1/chat/completions", json!({"model": "tiny", "messages": said, "tools": tool, "max_tokens": few, "options": short})),
-        ("/v1/chat/completions", json!({"model": "tiny", "messages": answers, "max_tokens": few, "stream": true, "options": short})),
-        ("/v1/completions", json!({"model": "tiny", "prompt": "hi", "max_tokens": few, "num_ctx": 512})),
+        (
+            "/v1/chat/completions",
+            json!({"model": "tiny", "messages": said, "tools": tool, "max_tokens": few, "options": short}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "tiny", "messages": answers, "max_tokens": few, "stream": true, "options": short}),
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "tiny", "prompt": "hi", "max_tokens": few, "num_ctx": 512}),
+        ),
         ("/v1/embeddings", json!({"model": "vectors", "input": "hi"})),
         ("/v1/rerank", json!({"model": "vectors", "query": "hi", "documents": ["a", "b"]})),
         ("/v1/reranking", json!({"model": "vectors", "query": "hi", "documents": ["a", "b"]})),
         ("/rerank", json!({"model": "vectors", "query": "hi", "documents": ["a", "b"]})),
-        ("/v1/responses", json!({"model": "tiny", "input": "hi", "max_output_tokens": few, "num_ctx": 512})),
-        ("/v1/responses", json!({"model": "tiny", "input": said, "stream": true, "max_output_tokens": few, "num_ctx": 512})),
-        ("/v1/messages", json!({"model": "tiny", "messages": said, "max_tokens": few, "num_ctx": 512})),
-        ("/v1/messages", json!({"model": "thinker", "messages": said, "thinking": {"type": "enabled"}, "stream": true, "max_tokens": few})),
+        (
+            "/v1/responses",
+            json!({"model": "tiny", "input": "hi", "max_output_tokens": few, "num_ctx": 512}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "tiny", "input": said, "stream": true, "max_output_tokens": few, "num_ctx": 512}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "tiny", "messages": said, "max_tokens": few, "num_ctx": 512}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "thinker", "messages": said, "thinking": {"type": "enabled"}, "stream": true, "max_tokens": few}),
+        ),
         ("/v1/messages/count_tokens", json!({"model": "tiny", "messages": said})),
     ]
 }
@@ -66,8 +96,20 @@ fn values() -> Vec<Option<Value>> {
     }
     let large = "x".repeat(10 << 20);
     let strange = [
-        Value::Null, json!(""), json!(-1), json!(0), json!(1e308), json!(NAN), json!(1_u64 << 63),
-        json!([]), deep, json!(large), json!(true), json!("\u{0}\u{202e}\u{10ffff}"), json!({}), json!([null]),
+        Value::Null,
+        json!(""),
+        json!(-1),
+        json!(0),
+        json!(1e308),
+        json!(NAN),
+        json!(1_u64 << 63),
+        json!([]),
+        deep,
+        json!(large),
+        json!(true),
+        json!("\u{0}\u{202e}\u{10ffff}"),
+        json!({}),
+        json!([null]),
     ];
     std::iter::once(None).chain(strange.into_iter().map(Some)).collect()
 }
@@ -179,9 +221,13 @@ fn wrong(path: &str, reply: &Reply) -> Option<String> {
             let error = &said["error"];
             let texts = |names: &[&str]| names.iter().all(|name| error[name].is_string());
             let shaped = match path {
-                _ if path.starts_with("/v1/messages") => said["type"] == "error" && texts(&["type", "message"]),
+                _ if path.starts_with("/v1/messages") => {
+                    said["type"] == "error" && texts(&["type", "message"])
+                }
                 _ if path.starts_with("/v1/") => {
-                    texts(&["message", "type"]) && error.get("param").is_some() && error.get("code").is_some()
+                    texts(&["message", "type"])
+                        && error.get("param").is_some()
+                        && error.get("code").is_some()
                 }
                 _ => error.is_string(),
             };
@@ -214,7 +260,8 @@ fn every_field_with_every_value_is_answered_or_refused() {
         assert_eq!(wrong(path, &fine), None, "{path} {base}");
         let mut fields = document.fields(path);
         // Fields that are in the request and not in the description.
-        let told: Vec<String> = fields.iter().filter(|f| f.len() == 1).map(|f| format!("{f:?}")).collect();
+        let told: Vec<String> =
+            fields.iter().filter(|f| f.len() == 1).map(|f| format!("{f:?}")).collect();
         for name in base.as_object().unwrap().keys() {
             let step = vec![Step::Key(name.clone())];
             assert!(told.contains(&format!("{step:?}")), "{path}: {name} is not described");
@@ -227,10 +274,15 @@ fn every_field_with_every_value_is_answered_or_refused() {
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some((path, base, field)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some((path, base, field)) = work.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     for value in &values {
                         // Large texts inside of others take the same ways.
-                        if field.len() > 2 && value.as_ref().is_some_and(|v| v.as_str().is_some_and(|t| t.len() > 1000)) {
+                        if field.len() > 2
+                            && value
+                                .as_ref()
+                                .is_some_and(|v| v.as_str().is_some_and(|t| t.len() > 1000))
+                        {
                             continue;
                         }
                         let request = with(base, field, value.as_ref());
@@ -273,7 +325,11 @@ fn bodies_that_are_no_requests_are_refused() {
             "[".repeat(depth),
             "{\"a\":".repeat(depth),
             format!("{}1{}", "[".repeat(depth), "]".repeat(depth)),
-            format!("{{\"model\":\"tiny\",\"options\":{}1{}}}", "{\"a\":".repeat(depth), "}".repeat(depth)),
+            format!(
+                "{{\"model\":\"tiny\",\"options\":{}1{}}}",
+                "{\"a\":".repeat(depth),
+                "}".repeat(depth)
+            ),
             format!("{{\"model\":{}}}", "9".repeat(100_000)),
         ] {
             let reply = server.request(method(path), path, &[], Some(&body));
@@ -301,9 +357,10 @@ fn raw(server: &Server, bytes: &[u8]) -> String {
 #[test]
 fn heads_that_lie_are_refused() {
     let server = Server::start();
-    let body = json!({"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": false,
+    let body =
+        json!({"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": false,
         "options": {"num_predict": 1}})
-    .to_string();
+        .to_string();
     let head = |more: &str, body: &str| {
         format!("POST /api/chat HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n\r\n{body}").into_bytes()
     };
@@ -359,7 +416,8 @@ fn compressed_bodies_are_read_and_bombs_are_not() {
         raw(&server, &[head.as_bytes(), body].concat())
     };
     let (gzip, zlib) = packed(b"{\"model\":\"tiny\"}");
-    for (coding, body) in [("gzip", &gzip), ("GZIP", &gzip), ("x-gzip", &gzip), ("deflate", &zlib)] {
+    for (coding, body) in [("gzip", &gzip), ("GZIP", &gzip), ("x-gzip", &gzip), ("deflate", &zlib)]
+    {
         let reply = send(coding, body);
         assert!(reply.starts_with("HTTP/1.1 200"), "{coding}: {reply}");
     }
@@ -448,9 +506,14 @@ fn refused(server: &Server, name: &str, requests: &[(&str, Value)]) {
 fn template_bombs_are_refused_while_others_are_answered() {
     let server = Server::start();
     let said = json!([{"role": "user", "content": "hi"}]);
-    let forever = "{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}";
-    let doubling = format!("{{% set x = 'xxxxxxxxxxxxxxxx' %}}{}{{{{ x }}}}", "{% set x = x ~ x %}".repeat(60));
-    let lists = format!("{{% set x = [1] %}}{}{{{{ x | length }}}}", "{% set x = x + x %}".repeat(60));
+    let forever =
+        "{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}";
+    let doubling = format!(
+        "{{% set x = 'xxxxxxxxxxxxxxxx' %}}{}{{{{ x }}}}",
+        "{% set x = x ~ x %}".repeat(60)
+    );
+    let lists =
+        format!("{{% set x = [1] %}}{}{{{{ x | length }}}}", "{% set x = x + x %}".repeat(60));
     let repeated = "{{ 'x' * 1000000000 }}".to_owned();
     let recursion = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}".to_owned();
     let nested = format!("{}x{}", "{% if true %}".repeat(20_000), "{% endif %}".repeat(20_000));
@@ -458,15 +521,35 @@ fn template_bombs_are_refused_while_others_are_answered() {
     let padded = "{{ '%1000000000d' | format(1) }}{{ 'x'.ljust(1000000000) }}".to_owned();
     beside(&server, || {
         for (name, template) in [
-            ("loops", forever.to_owned()), ("doubling", doubling), ("lists", lists), ("repeated", repeated),
-            ("recursion", recursion), ("nested", nested), ("brackets", brackets), ("padded", padded),
-            ("unfinished", "{% for".to_owned()), ("go", "{{ range .Messages }}".to_owned()),
+            ("loops", forever.to_owned()),
+            ("doubling", doubling),
+            ("lists", lists),
+            ("repeated", repeated),
+            ("recursion", recursion),
+            ("nested", nested),
+            ("brackets", brackets),
+            ("padded", padded),
+            ("unfinished", "{% for".to_owned()),
+            ("go", "{{ range .Messages }}".to_owned()),
         ] {
-            refused(&server, name, &[
-                ("/api/chat", json!({"model": "tiny", "messages": said, "template": template, "stream": false})),
-                ("/api/generate", json!({"model": "tiny", "prompt": "x", "template": template, "stream": false})),
-                ("/v1/chat/completions", json!({"model": "tiny", "messages": said, "chat_template": template})),
-            ]);
+            refused(
+                &server,
+                name,
+                &[
+                    (
+                        "/api/chat",
+                        json!({"model": "tiny", "messages": said, "template": template, "stream": false}),
+                    ),
+                    (
+                        "/api/generate",
+                        json!({"model": "tiny", "prompt": "x", "template": template, "stream": false}),
+                    ),
+                    (
+                        "/v1/chat/completions",
+                        json!({"model": "tiny", "messages": said, "chat_template": template}),
+                    ),
+                ],
+            );
         }
     });
 }
@@ -486,13 +569,19 @@ fn bombs_of_forms_are_refused_while_others_are_answered() {
     let mut doubling = Map::new();
     for i in 0..40 {
         let next = json!({"$ref": format!("#/$defs/d{}", i + 1)});
-        doubling.insert(format!("d{i}"), json!({"type": "object", "properties": {"a": next, "b": next}, "required": ["a", "b"]}));
+        doubling.insert(
+            format!("d{i}"),
+            json!({"type": "object", "properties": {"a": next, "b": next}, "required": ["a", "b"]}),
+        );
     }
     doubling.insert("d40".into(), json!({"type": "string"}));
     let schemas = [
         ("wide", json!({"type": "object", "properties": wide})),
         ("long", json!({"type": "string", "minLength": 1_000_000_000, "maxLength": 2_000_000_000})),
-        ("pattern", json!({"type": "string", "pattern": "(((((a{1,100}){1,100}){1,100}){1,100}){1,100}){1,100}"})),
+        (
+            "pattern",
+            json!({"type": "string", "pattern": "(((((a{1,100}){1,100}){1,100}){1,100}){1,100}){1,100}"}),
+        ),
         ("items", json!({"type": "array", "minItems": 1_000_000_000})),
         ("loop", json!({"$ref": "#"})),
         ("reference", json!({"$ref": "http://127.0.0.1:9/schema"})),
@@ -516,21 +605,50 @@ fn bombs_of_forms_are_refused_while_others_are_answered() {
     let schema = |schema: &Value| json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
     beside(&server, || {
         for (name, bomb) in &schemas {
-            refused(&server, name, &[
-                ("/api/chat", json!({"model": "tiny", "messages": said, "format": bomb, "stream": false})),
-                ("/v1/chat/completions", json!({"model": "thinker", "messages": said, "response_format": schema(bomb)})),
-                ("/v1/responses", json!({"model": "tiny", "input": "x", "text": {"format": {"type": "json_schema", "name": "x", "schema": bomb}}})),
-                ("/v1/messages", json!({"model": "tiny", "max_tokens": 9, "messages": said, "output_config": {"format": {"type": "json_schema", "schema": bomb}}})),
-            ]);
+            refused(
+                &server,
+                name,
+                &[
+                    (
+                        "/api/chat",
+                        json!({"model": "tiny", "messages": said, "format": bomb, "stream": false}),
+                    ),
+                    (
+                        "/v1/chat/completions",
+                        json!({"model": "thinker", "messages": said, "response_format": schema(bomb)}),
+                    ),
+                    (
+                        "/v1/responses",
+                        json!({"model": "tiny", "input": "x", "text": {"format": {"type": "json_schema", "name": "x", "schema": bomb}}}),
+                    ),
+                    (
+                        "/v1/messages",
+                        json!({"model": "tiny", "max_tokens": 9, "messages": said, "output_config": {"format": {"type": "json_schema", "schema": bomb}}}),
+                    ),
+                ],
+            );
         }
         for (name, bomb) in &regexes {
-            refused(&server, name, &[("/v1/chat/completions", json!({"model": "tiny", "messages": said, "regex": bomb}))]);
+            refused(
+                &server,
+                name,
+                &[(
+                    "/v1/chat/completions",
+                    json!({"model": "tiny", "messages": said, "regex": bomb}),
+                )],
+            );
         }
         for (name, bomb) in &grammars {
-            refused(&server, name, &[("/v1/completions", json!({"model": "tiny", "prompt": "x", "grammar": bomb}))]);
+            refused(
+                &server,
+                name,
+                &[("/v1/completions", json!({"model": "tiny", "prompt": "x", "grammar": bomb}))],
+            );
         }
         // These may be answered, if they can be followed after all; what counts is that they are.
-        for (name, bomb) in [("deep", deep), ("doubling", json!({"$ref": "#/$defs/d0", "$defs": doubling}))] {
+        for (name, bomb) in
+            [("deep", deep), ("doubling", json!({"$ref": "#/$defs/d0", "$defs": doubling}))]
+        {
             let request = json!({"model": "tiny", "messages": said, "format": bomb, "stream": false, "options": {"num_predict": 8}});
             let began = Instant::now();
             let reply = server.post("/api/chat", &request);
@@ -546,32 +664,60 @@ fn what_asks_for_too_much_is_refused() {
     let said = json!([{"role": "user", "content": "hi"}]);
     let function = |i: usize| json!({"type": "function", "function": {"name": format!("f{i}"), "parameters": {"type": "object"}}});
     let tools: Vec<Value> = (0..10_000).map(function).collect();
-    let flat: Vec<Value> = tools.iter().map(|t| json!({"type": "function", "name": t["function"]["name"], "parameters": {}})).collect();
-    let named: Vec<Value> = tools.iter().map(|t| json!({"name": t["function"]["name"], "input_schema": {"type": "object"}})).collect();
+    let flat: Vec<Value> = tools
+        .iter()
+        .map(|t| json!({"type": "function", "name": t["function"]["name"], "parameters": {}}))
+        .collect();
+    let named: Vec<Value> = tools
+        .iter()
+        .map(|t| json!({"name": t["function"]["name"], "input_schema": {"type": "object"}}))
+        .collect();
     let chat = |field: &str, value: Value| json!({"model": "tiny", "messages": said, field: value});
     let much = 1_000_000;
-    refused(&server, "too much", &[
-        ("/v1/chat/completions", chat("n", json!(much))),
-        ("/v1/completions", json!({"model": "tiny", "prompt": "x", "n": much})),
-        ("/v1/completions", json!({"model": "tiny", "prompt": "x", "best_of": much})),
-        ("/v1/completions", json!({"model": "tiny", "prompt": "x", "logprobs": much})),
-        ("/v1/completions", json!({"model": "tiny", "prompt": vec!["x"; 10_000]})),
-        ("/v1/chat/completions", json!({"model": "tiny", "messages": said, "logprobs": true, "top_logprobs": much})),
-        ("/v1/responses", json!({"model": "tiny", "input": "x", "top_logprobs": much})),
-        ("/api/chat", chat("top_logprobs", json!(much))),
-        ("/api/generate", json!({"model": "tiny", "prompt": "x", "top_logprobs": much})),
-        ("/v1/chat/completions", chat("tools", json!(tools))),
-        ("/v1/chat/completions", chat("functions", tools.iter().map(|t| t["function"].clone()).collect())),
-        ("/api/chat", chat("tools", json!(tools))),
-        ("/v1/responses", json!({"model": "tiny", "input": "x", "tools": flat})),
-        ("/v1/messages", json!({"model": "tiny", "messages": said, "max_tokens": 1, "tools": named})),
-        ("/v1/messages", json!({"model": "tiny", "messages": said, "max_tokens": 1, "stop_sequences": vec!["x"; 10_000]})),
-        ("/v1/chat/completions", chat("stop", json!(vec!["x"; 10_000]))),
-        ("/api/chat", json!({"model": "tiny", "messages": said, "options": {"stop": vec!["x"; 10_000]}})),
-        ("/v1/embeddings", json!({"model": "vectors", "input": vec!["x"; 1_000_000]})),
-        ("/api/embed", json!({"model": "vectors", "input": vec!["x"; 1_000_000]})),
-        ("/v1/rerank", json!({"model": "vectors", "query": "x", "documents": vec!["x"; 1_000_000]})),
-    ]);
+    refused(
+        &server,
+        "too much",
+        &[
+            ("/v1/chat/completions", chat("n", json!(much))),
+            ("/v1/completions", json!({"model": "tiny", "prompt": "x", "n": much})),
+            ("/v1/completions", json!({"model": "tiny", "prompt": "x", "best_of": much})),
+            ("/v1/completions", json!({"model": "tiny", "prompt": "x", "logprobs": much})),
+            ("/v1/completions", json!({"model": "tiny", "prompt": vec!["x"; 10_000]})),
+            (
+                "/v1/chat/completions",
+                json!({"model": "tiny", "messages": said, "logprobs": true, "top_logprobs": much}),
+            ),
+            ("/v1/responses", json!({"model": "tiny", "input": "x", "top_logprobs": much})),
+            ("/api/chat", chat("top_logprobs", json!(much))),
+            ("/api/generate", json!({"model": "tiny", "prompt": "x", "top_logprobs": much})),
+            ("/v1/chat/completions", chat("tools", json!(tools))),
+            (
+                "/v1/chat/completions",
+                chat("functions", tools.iter().map(|t| t["function"].clone()).collect()),
+            ),
+            ("/api/chat", chat("tools", json!(tools))),
+            ("/v1/responses", json!({"model": "tiny", "input": "x", "tools": flat})),
+            (
+                "/v1/messages",
+                json!({"model": "tiny", "messages": said, "max_tokens": 1, "tools": named}),
+            ),
+            (
+                "/v1/messages",
+                json!({"model": "tiny", "messages": said, "max_tokens": 1, "stop_sequences": vec!["x"; 10_000]}),
+            ),
+            ("/v1/chat/completions", chat("stop", json!(vec!["x"; 10_000]))),
+            (
+                "/api/chat",
+                json!({"model": "tiny", "messages": said, "options": {"stop": vec!["x"; 10_000]}}),
+            ),
+            ("/v1/embeddings", json!({"model": "vectors", "input": vec!["x"; 1_000_000]})),
+            ("/api/embed", json!({"model": "vectors", "input": vec!["x"; 1_000_000]})),
+            (
+                "/v1/rerank",
+                json!({"model": "vectors", "query": "x", "documents": vec!["x"; 1_000_000]}),
+            ),
+        ],
+    );
 }
 
 #[test]

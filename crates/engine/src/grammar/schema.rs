@@ -23,16 +23,16 @@ pub(super) fn checked(schema: &Value) -> Result<Value, GrammarError> {
     let mut size = Size::default();
     size.add(schema, 1)?;
     size.multiples()?;
+    let mut schema = super::adapt::adapted(schema);
+    if !combines(&schema) {
+        close(&mut schema);
+    }
     match schema {
-        Value::Object(map) => {
-            let mut schema = Value::Object(map.clone());
-            if !combines(&schema) {
-                close(&mut schema);
-            }
-            schema["x-guidance"] = layout();
-            Ok(schema)
+        Value::Object(mut map) => {
+            map.insert("x-guidance".to_owned(), layout());
+            Ok(Value::Object(map))
         }
-        Value::Bool(_) => Ok(json!({ "allOf": [schema], "x-guidance": layout() })),
+        Value::Bool(any) => Ok(json!({ "allOf": [any], "x-guidance": layout() })),
         _ => Err(GrammarError::Rule("a schema must be an object".to_owned())),
     }
 }

@@ -18,11 +18,8 @@ use crate::models::blocking;
 /// Longest body that is read, as it comes and decompressed. Conversations of a million tokens have some megabytes.
 pub const MAX_BODY: usize = 64 << 20;
 /// How a body is bounded.
-const LIMITS: Limits = Limits {
-    length: MAX_BODY,
-    pause: Duration::from_secs(30),
-    time: Duration::from_secs(300),
-};
+const LIMITS: Limits =
+    Limits { length: MAX_BODY, pause: Duration::from_secs(30), time: Duration::from_secs(300) };
 
 /// How much of a body there may be, and how slowly it may come.
 struct Limits {

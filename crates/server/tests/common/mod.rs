@@ -98,7 +98,8 @@ impl Server {
         // No test may reach a hub.
         let nowhere = "http://127.0.0.1:9";
         std::fs::create_dir_all(&root).unwrap();
-        let settings = format!("HF_ENDPOINT={nowhere}\nMODELSCOPE_DOMAIN={nowhere}\nHOB_REGISTRY={nowhere}\n");
+        let settings =
+            format!("HF_ENDPOINT={nowhere}\nMODELSCOPE_DOMAIN={nowhere}\nHOB_REGISTRY={nowhere}\n");
         std::fs::write(root.join("settings"), settings).unwrap();
         let hub = Hub::at(root).unwrap();
         let config = Config {
