@@ -103,7 +103,6 @@ impl Server {
         std::fs::write(root.join("settings"), settings).unwrap();
         let hub = Hub::at(root).unwrap();
         let config = Config {
-            guard: Default::default(),
             models: PoolSettings {
                 wishes: Wishes {
                     usual_context: 2048,
