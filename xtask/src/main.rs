@@ -6,10 +6,12 @@ mod assets;
 mod avx512;
 mod bench;
 mod check;
+mod clients;
 mod judge;
 mod load;
 mod pulls;
 mod quants;
+mod schemas;
 mod sh;
 mod sources;
 mod transfer;
@@ -46,6 +48,10 @@ enum Command {
     Transfer(transfer::Args),
     /// Prove what pulls promise: hostile servers under strace, full disks, kills, flipped bits; Linux, minutes (docs/pulls.md)
     Pulls(pulls::Args),
+    /// Drive a server of hob with unmodified clients from their packages, and coding agents (docs/clients.md)
+    Clients(clients::Args),
+    /// Ask a server for answers to 200 JSON schemas, and have each judged by a validator; minutes (docs/schemas.md)
+    Schemas(schemas::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -65,6 +71,8 @@ fn main() -> ExitCode {
         Command::Quants(args) => quants::run(&args),
         Command::Transfer(args) => transfer::run(&args),
         Command::Pulls(args) => pulls::run(&args),
+        Command::Clients(args) => clients::run(&args),
+        Command::Schemas(args) => schemas::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {

@@ -206,7 +206,7 @@ impl Server {
     pub fn load(&self) -> Result<Load> {
         let (_, text) = get(self.target.address, "/metrics")?;
         let (running, waiting) = match self.who {
-            Who::Hob => ("hob_requests_running", "hob_requests_waiting"),
+            Who::Hob => ("hob_running", "hob_waiting"),
             _ => ("llamacpp:requests_processing", "llamacpp:requests_deferred"),
         };
         let of = |name| metric(&text, name).with_context(|| format!("no {name} in /metrics"));

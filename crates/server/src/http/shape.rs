@@ -51,7 +51,7 @@ impl Dialect {
         match self {
             Dialect::Ollama => json!({"error": message}),
             Dialect::OpenAi => json!({"error": {
-                "message": message,
+                "message": open_ai_message(error),
                 "type": open_ai_type(error.kind),
                 "param": error.param,
                 "code": error.code,
@@ -128,6 +128,17 @@ fn anthropic_type(kind: Kind) -> &'static str {
     }
 }
 
+/// Gateways look for these words, and take a model with more context when they find them.
+fn open_ai_message(error: &ApiError) -> String {
+    match error.too_long {
+        Some((_, most)) => {
+            let most = most.saturating_add(1);
+            format!("This model's maximum context length is {most} tokens: {}", error.message)
+        }
+        None => error.message.clone(),
+    }
+}
+
 /// Claude Code looks for these words, and shortens the conversation when it finds them.
 fn anthropic_message(error: &ApiError) -> String {
     match error.too_long {
@@ -184,6 +195,14 @@ mod tests {
         assert_eq!(body["request_id"], "req_1");
         let message = body["error"]["message"].as_str().unwrap();
         assert!(message.starts_with("prompt is too long: 5000 tokens > 4096 maximum"), "{message}");
+    }
+
+    #[test]
+    fn openai_s_clients_find_what_they_look_for() {
+        let body = Dialect::OpenAi.error(&ApiError::too_long(5000, 4096));
+        assert_eq!(body["error"]["code"], "context_length_exceeded");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.starts_with("This model's maximum context length is 4096 tokens"));
     }
 
     #[test]

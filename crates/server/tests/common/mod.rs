@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_hub::{Hub, Linking};
-use hob_server::{Config, KeepAlive, PoolSettings, State, Wishes};
+use hob_server::{Config, Guard, KeepAlive, PoolSettings, State, Wishes};
 use hob_testkit::{Family, Tiny};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -47,6 +47,8 @@ pub struct Setup {
     pub models: usize,
     /// How long a model stays.
     pub keep_alive: KeepAlive,
+    /// Who is let in.
+    pub guard: Guard,
     /// How long answers have at the end.
     pub grace: Duration,
 }
@@ -58,6 +60,7 @@ impl Default for Setup {
             sequences: 8,
             models: 3,
             keep_alive: KeepAlive::Always,
+            guard: Guard::default(),
             grace: Duration::from_secs(1),
         }
     }
@@ -100,7 +103,6 @@ impl Server {
         std::fs::write(root.join("settings"), settings).unwrap();
         let hub = Hub::at(root).unwrap();
         let config = Config {
-            guard: Default::default(),
             models: PoolSettings {
                 wishes: Wishes {
                     usual_context: 2048,
@@ -113,6 +115,7 @@ impl Server {
                 keep_alive: setup.keep_alive,
                 most: setup.models,
             },
+            guard: setup.guard,
             grace: setup.grace,
         };
         let state = State::new(hub, config);
@@ -132,8 +135,13 @@ impl Server {
 
     /// Stores a small model.
     pub fn add(&self, name: &str, model: &Tiny) {
+        self.add_bytes(name, &model.bytes());
+    }
+
+    /// Stores a file.
+    pub fn add_bytes(&self, name: &str, bytes: &[u8]) {
         let path = self.dir.path().join(format!("{}.gguf", name.replace(['/', ':'], "-")));
-        std::fs::write(&path, model.bytes()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         self.import(name, &path);
     }
 

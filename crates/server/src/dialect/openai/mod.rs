@@ -63,6 +63,17 @@ fn model(name: Option<&str>) -> Result<&str, ApiError> {
     name.filter(|name| !name.is_empty()).ok_or_else(missing)
 }
 
+/// What the middle refuses by its own names, by those of this API; `form` is the field that asked for a form.
+fn named(error: ApiError, form: &str) -> ApiError {
+    let name = match error.param.as_deref() {
+        Some("format") => form,
+        Some("template") => "chat_template",
+        Some("think") => "reasoning_effort",
+        _ => return error,
+    };
+    ApiError { param: Some(name.to_owned()), ..error }
+}
+
 /// An unknown model in OpenAI's words.
 fn unknown(error: ApiError, name: &str) -> ApiError {
     match error.code {
