@@ -230,7 +230,7 @@ fn uninstall(manager: Manager, args: &Uninstall) -> Result<()> {
         ),
         Held::Ours | Held::Changed => {}
     }
-    manager.stop(args.system, &path)?;
+    manager.stop(args.system)?;
     std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     manager.forget(args.system)?;
     out::say(&format!("removed {}; models and variables stay", path.display()));

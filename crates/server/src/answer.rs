@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::access::Record;
 use crate::constrain::read_call;
 use crate::error::{ApiError, Kind};
+use crate::guard::MOST_PRIORITY;
 use crate::ids;
 use crate::loaded::Loaded;
 use crate::models::Lease;
@@ -28,6 +29,17 @@ pub struct Caller {
     pub client: u64,
     /// Higher is served first.
     pub priority: i8,
+    /// The highest that it may have.
+    pub most: i8,
+}
+
+impl Caller {
+    /// With the priority that the request's body asks for, as far as it may have it.
+    #[must_use]
+    pub fn asking(self, priority: Option<i8>) -> Self {
+        let priority = priority.map_or(self.priority, |p| p.max(-MOST_PRIORITY).min(self.most));
+        Caller { priority, ..self }
+    }
 }
 
 /// What is asked of a model.

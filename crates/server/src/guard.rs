@@ -184,6 +184,7 @@ impl Identity {
         let most = if self.urgent { MOST_PRIORITY } else { 0 };
         let priority = priority.clamp(-MOST_PRIORITY, most);
         headers.insert("x-hob-priority", HeaderValue::from(i16::from(priority)));
+        headers.insert("x-hob-most-priority", HeaderValue::from(i16::from(most)));
     }
 }
 
@@ -192,7 +193,7 @@ const NAMES: [&str; 5] =
     ["user-agent", "authorization", "x-api-key", "x-session-id", "x-openwebui-user-id"];
 
 /// Highest priority that a request may have, and the lowest, negative.
-const MOST_PRIORITY: i8 = 10;
+pub const MOST_PRIORITY: i8 = 10;
 
 impl Guard {
     /// Whether a request comes by a name and from a page that are let in; the page's origin, for the response.

@@ -99,7 +99,7 @@ impl Manager {
     ///
     /// # Errors
     /// When a command is missing or fails.
-    pub fn stop(self, system: bool, _path: &Path) -> Result<()> {
+    pub fn stop(self, system: bool) -> Result<()> {
         match self {
             Manager::Systemd => systemctl(system, &["disable", "--now", UNIT]),
             Manager::Launchd => {

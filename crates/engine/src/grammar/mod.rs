@@ -11,7 +11,7 @@ mod vocabulary;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hob_text::Tokenizer;
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
@@ -35,8 +35,9 @@ pub const MAX_REGEX_BYTES: usize = 16 << 10;
 
 /// Compiling recurses as deep as rules refer to each other; only what is used becomes memory.
 const STACK_BYTES: usize = 256 << 20;
-/// The longest that compiling may take; what llguidance does not count is ended by this.
-const MAX_COMPILE: Duration = Duration::from_secs(2);
+/// The longest that compiling may take, with and without thinking together; what llguidance does not count is ended by this, so that
+/// who asks is answered within a second.
+const MAX_COMPILE: Duration = Duration::from_millis(900);
 /// The longest message that is handed on, bytes.
 const MAX_MESSAGE_BYTES: usize = 400;
 
@@ -119,14 +120,16 @@ impl Grammars {
         Ok(Grammars(Arc::new(Tables { factory, tokenizer: tokenizer.clone() })))
     }
 
-    /// Compiles a rule while the caller waits, two seconds at most.
+    /// Compiles a rule while the caller waits, not quite a second at most.
     ///
     /// # Errors
     /// [`GrammarError::TooLarge`] and [`GrammarError::Rule`].
     pub fn compile(&self, rule: &Rule) -> Result<Constraint, GrammarError> {
+        let began = Instant::now();
         let grammar = self.source(rule)?;
-        let parser = self.parser(vec![grammar.clone()])?;
-        Ok(Constraint { tables: self.clone(), grammar, parser: Ok(Arc::new(parser)) })
+        let parser = self.parser(vec![grammar.clone()], MAX_COMPILE)?;
+        let left = MAX_COMPILE.saturating_sub(began.elapsed());
+        Ok(Constraint { tables: self.clone(), grammar, parser: Ok(Arc::new(parser)), left })
     }
 
     fn source(&self, rule: &Rule) -> Result<GrammarWithLexer, GrammarError> {
@@ -148,8 +151,12 @@ impl Grammars {
         Ok(GrammarWithLexer { name: Some(ANSWER.to_owned()), ..grammar })
     }
 
-    /// Compiles grammars, the first of which starts.
-    fn parser(&self, grammars: Vec<GrammarWithLexer>) -> Result<TokenParser, GrammarError> {
+    /// Compiles grammars, the first of which starts, within this time.
+    fn parser(
+        &self,
+        grammars: Vec<GrammarWithLexer>,
+        time: Duration,
+    ) -> Result<TokenParser, GrammarError> {
         let grammar = TopLevelGrammar { grammars, max_tokens: None };
         let (tables, (sender, result)) = (self.0.clone(), channel());
         let compile = move || {
@@ -164,7 +171,7 @@ impl Grammars {
         };
         let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
         builder.spawn(compile).map_err(|e| GrammarError::Rule(format!("no thread: {e}")))?;
-        match result.recv_timeout(MAX_COMPILE) {
+        match result.recv_timeout(time) {
             Ok(parser) => parser.map_err(|e| GrammarError::Rule(short(&e))),
             Err(_) => Err(GrammarError::Rule("it takes too long to compile".to_owned())),
         }
@@ -187,6 +194,8 @@ pub struct Constraint {
     grammar: GrammarWithLexer,
     /// An error is told when the request is submitted.
     parser: Result<Arc<TokenParser>, GrammarError>,
+    /// What is left of the time for compiling.
+    left: Duration,
 }
 
 impl Constraint {
@@ -198,7 +207,7 @@ impl Constraint {
         let wrapper = thinking(open, close, opened, &self.tables.0.tokenizer);
         let parser = wrapper.and_then(|lark| {
             let first = GrammarWithLexer::from_lark(lark);
-            self.tables.parser(vec![first, self.grammar.clone()])
+            self.tables.parser(vec![first, self.grammar.clone()], self.left)
         });
         Constraint { parser: parser.map(Arc::new), ..self }
     }
