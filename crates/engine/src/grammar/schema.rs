@@ -1,6 +1,6 @@
 //! JSON schemas before they are compiled: their size, and how JSON is to be laid out. What keywords mean is llguidance's.
 
-use hob_text::JSON_BLANKS;
+use hob_text::{JSON_BLANKS, bound_integers};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,16 +18,17 @@ pub(super) fn object() -> Value {
     json!({ "type": "object", "x-guidance": layout() })
 }
 
-/// A schema of bearable size, with our layout.
+/// A schema of bearable size, with our layout and bounded integers.
 pub(super) fn checked(schema: &Value) -> Result<Value, GrammarError> {
     let mut size = Size::default();
     size.add(schema, 1)?;
     size.multiples()?;
     match schema {
-        Value::Object(map) => {
-            let mut map = map.clone();
-            map.insert("x-guidance".to_owned(), layout());
-            Ok(Value::Object(map))
+        Value::Object(_) => {
+            let mut schema = schema.clone();
+            bound_integers(&mut schema);
+            schema["x-guidance"] = layout();
+            Ok(schema)
         }
         Value::Bool(_) => Ok(json!({ "allOf": [schema], "x-guidance": layout() })),
         _ => Err(GrammarError::Rule("a schema must be an object".to_owned())),

@@ -3,6 +3,7 @@
 mod bombs;
 mod calls;
 mod rules;
+mod times;
 
 use std::sync::Arc;
 
