@@ -1,6 +1,6 @@
 //! JSON schemas before they are compiled: their size, and how JSON is to be laid out. What keywords mean is llguidance's.
 
-use hob_text::JSON_BLANKS;
+use hob_text::{JSON_BLANKS, bound_integers};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,7 +18,7 @@ pub(super) fn object() -> Value {
     json!({ "type": "object", "x-guidance": layout() })
 }
 
-/// A schema of bearable size, with our layout.
+/// A schema of bearable size, with our layout and bounded integers.
 pub(super) fn checked(schema: &Value) -> Result<Value, GrammarError> {
     let mut size = Size::default();
     size.add(schema, 1)?;
@@ -28,9 +28,10 @@ pub(super) fn checked(schema: &Value) -> Result<Value, GrammarError> {
         close(&mut schema);
     }
     match schema {
-        Value::Object(mut map) => {
-            map.insert("x-guidance".to_owned(), layout());
-            Ok(Value::Object(map))
+        Value::Object(_) => {
+            bound_integers(&mut schema);
+            schema["x-guidance"] = layout();
+            Ok(schema)
         }
         Value::Bool(any) => Ok(json!({ "allOf": [any], "x-guidance": layout() })),
         _ => Err(GrammarError::Rule("a schema must be an object".to_owned())),

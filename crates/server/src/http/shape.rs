@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Kind};
-use crate::ids;
 
 /// A protocol that clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,14 +69,6 @@ impl Dialect {
             value["request_id"] = id.0.as_str().into();
         }
         value
-    }
-
-    /// The header with the request's identifier.
-    fn id_header(self) -> HeaderName {
-        HeaderName::from_static(match self {
-            Dialect::Anthropic => "request-id",
-            Dialect::OpenAi | Dialect::Ollama => "x-request-id",
-        })
     }
 
     /// The whole response for an error.
@@ -149,23 +140,19 @@ fn anthropic_message(error: &ApiError) -> String {
     }
 }
 
-/// By which a request can be asked after: in the head of every response, and in handlers as an extension.
-#[derive(Clone, Debug)]
+/// By which a request can be asked after: an extension of the request, which `access` puts there and into the head of the response.
+#[derive(Clone, Debug, Default)]
 pub struct RequestId(pub String);
 
 /// The layer that turns an [`ApiError`] beside a response into the dialect's answer.
-pub async fn errors(mut request: Request, next: Next) -> Response {
+pub async fn errors(request: Request, next: Next) -> Response {
     let dialect = Dialect::of(request.uri().path());
-    let id = RequestId(ids::random("req_", 24));
-    request.extensions_mut().insert(id.clone());
+    let id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         response = dialect.response(&error, &id);
         // For the log, which is further out.
         response.extensions_mut().insert(error);
-    }
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        response.headers_mut().insert(dialect.id_header(), value);
     }
     response
 }

@@ -344,6 +344,8 @@ mod tests {
 
     fn end(reason: Reason) -> Heard {
         Heard::End(Box::new(End {
+            drafted_tokens: 0,
+            accepted_tokens: 0,
             reason,
             called: true,
             prompt_tokens: 10,
