@@ -69,6 +69,60 @@ fn formats_without_a_standard_say_nothing() {
 }
 
 #[test]
+fn digits_come_to_an_end() {
+    let largest = 9_000_000_000_000_000_000i64;
+    for (schema, expected) in [
+        (
+            json!({"type": "integer"}),
+            json!({"type": "integer", "minimum": -largest, "maximum": largest}),
+        ),
+        (
+            json!({"type": ["integer", "null"], "minimum": 0}),
+            json!({"type": ["integer", "null"], "minimum": 0, "maximum": largest}),
+        ),
+        (json!({"type": "number"}), json!({"type": "number"})),
+        (
+            json!({"type": "number", "minimum": 0}),
+            json!({"type": "number", "minimum": 0, "maximum": largest, "multipleOf": 1e-8}),
+        ),
+        (
+            json!({"type": "number", "minimum": 0, "maximum": 1e-4}),
+            json!({"type": "number", "minimum": 0, "maximum": 1e-4}),
+        ),
+        (json!({"type": "integer", "enum": [1]}), json!({"type": "integer", "enum": [1]})),
+        (json!({"type": "integer", "minimum": 1e20}), json!({"type": "integer", "minimum": 1e20})),
+        (
+            json!([{"type": "number", "maximum": 1}, {"multipleOf": 2}]),
+            json!([{"type": "number", "maximum": 1, "minimum": -largest}, {"multipleOf": 2}]),
+        ),
+        (json!({"format": "time"}), json!({"format": "time", "maxLength": 24})),
+        (json!({"format": "email", "maxLength": 9}), json!({"format": "email", "maxLength": 9})),
+    ] {
+        assert_eq!(adapted(&schema), expected);
+    }
+    let tokenizer = bytes();
+    let grammars = grammars(&tokenizer);
+    let accept = |schema: &Value, text: &str| {
+        accepts(&tokenizer, &grammars.compile(&Rule::Schema(schema.clone())).unwrap(), text)
+    };
+    let bounded = json!({"type": "number", "minimum": 0, "maximum": 1});
+    for (schema, text, fits) in [
+        (&bounded, "0.12345678", true),
+        (&bounded, "0.123456789", false),
+        (&bounded, "0.5", true),
+        (&bounded, "1", true),
+        (&bounded, "1.000000000", false),
+        (&bounded, "1.1", false),
+        (&json!({"type": "number", "minimum": 0}), "1234567890123.25", true),
+        (&json!({"type": "number"}), "6.62607015e-34", true),
+        (&json!({"type": "integer"}), "-8999999999999999999", true),
+        (&json!({"type": "integer"}), "9000000000000000001", false),
+    ] {
+        assert_eq!(accept(schema, text), fits, "{text} for {schema}");
+    }
+}
+
+#[test]
 fn alternatives_of_one_of_are_set_apart() {
     let ways = |schema: Value| adapted(&schema)["oneOf"].clone();
     // By type and by closed objects they differ as they are.

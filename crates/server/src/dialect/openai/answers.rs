@@ -97,6 +97,8 @@ fn timings(end: &End) -> Value {
         "predicted_n": end.answer_tokens,
         "predicted_ms": t.decode * 1e3,
         "predicted_per_second": rate(end.answer_tokens.saturating_sub(1), t.decode),
+        "draft_n": end.drafted_tokens,
+        "draft_n_accepted": end.accepted_tokens,
         "queue_ms": t.queue * 1e3,
         "load_ms": end.load * 1e3,
     })
