@@ -1,5 +1,5 @@
 //! JSON schemas in the words that llguidance understands, so that every answer is valid for the schema as it was sent: formats that no standard
-//! knows say nothing, and alternatives of `oneOf` are set apart. Digits end somewhere, since weak models write them without end. Absent: keywords that llguidance refuses; these stay refused.
+//! knows say nothing, and alternatives of `oneOf` are set apart. References are written without escapes. Absent: keywords that llguidance refuses; these stay refused.
 
 use serde_json::{Map, Value, json};
 
@@ -31,15 +31,8 @@ const SAME: [(&str, &str); 1] = [(
     r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
     r"^([A-Za-z0-9_'+\-]+\.)*[A-Za-z0-9_'+\-]*[A-Za-z0-9_+\-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
 )];
-/// The longest texts of formats that have no longest, characters.
-const LENGTHS: [(&str, u64); 5] =
-    [("time", 24), ("date-time", 35), ("duration", 30), ("email", 254), ("hostname", 253)];
-/// The largest integer, and the largest number where one bound is given; exact in all arithmetics.
-const LARGEST: f64 = 9e18;
-/// What bounded numbers are multiples of; those without bounds may have exponents.
-const SMALLEST: f64 = 1e-8;
-/// The narrowest range of numbers for which that says nothing.
-const NARROWEST: f64 = 1e-3;
+/// The longest texts of formats for which their standards have a limit, characters.
+const LENGTHS: [(&str, u64); 2] = [("email", 254), ("hostname", 253)];
 /// Keywords whose values are no schemas.
 const DATA: [&str; 5] = ["const", "enum", "default", "examples", "required"];
 /// References that are followed one after the other.
@@ -50,30 +43,56 @@ const MOST: usize = 64;
 /// A schema for the same or fewer values.
 pub(super) fn adapted(schema: &Value) -> Value {
     let mut out = schema.clone();
-    let fine = !has_multiples(schema);
-    adapt(&mut out, schema, fine);
+    adapt(&mut out, schema);
+    let mut escaped = Vec::new();
+    rename(&mut out, &mut escaped);
+    for i in 0.. {
+        let Some(to) = escaped.get(i) else { break };
+        let target = schema.pointer(to.trim_start_matches('#'));
+        if let (Some(target), Some(map)) = (target, out.as_object_mut()) {
+            let mut target = target.clone();
+            adapt(&mut target, schema);
+            rename(&mut target, &mut escaped);
+            let all = map.entry("$defs").or_insert_with(|| json!({}));
+            all.as_object_mut().and_then(|all| all.insert(name(i), target));
+        }
+    }
     out
 }
 
-/// Whether `multipleOf` stands anywhere: with another one it may have too many remainders.
-fn has_multiples(schema: &Value) -> bool {
-    match schema {
-        Value::Array(items) => items.iter().any(has_multiples),
+/// Gives definitions behind references with escapes, which llguidance does not know, names of their own.
+fn rename(value: &mut Value, escaped: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, escaped)),
         Value::Object(map) => {
-            map.contains_key("multipleOf") || map.iter().any(|(_, value)| has_multiples(value))
+            if let Some(Value::String(to)) = map.get_mut("$ref") {
+                if to.starts_with("#/") && to.contains('~') {
+                    let known = escaped.iter().position(|known| known == to);
+                    let i = known.unwrap_or(escaped.len());
+                    if known.is_none() {
+                        escaped.push(to.clone());
+                    }
+                    *to = format!("#/$defs/{}", name(i));
+                }
+            }
+            let inner = map.iter_mut().filter(|(key, _)| !DATA.contains(&key.as_str()));
+            inner.for_each(|(_, value)| rename(value, escaped));
         }
-        _ => false,
+        _ => {}
     }
 }
 
-fn adapt(value: &mut Value, root: &Value, fine: bool) {
+fn name(i: usize) -> String {
+    format!("escaped reference {i}")
+}
+
+fn adapt(value: &mut Value, root: &Value) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| adapt(item, root, fine)),
+        Value::Array(items) => items.iter_mut().for_each(|item| adapt(item, root)),
         Value::Object(map) => {
             texts(map);
-            numbers(map, fine);
             let inner = map.iter_mut().filter(|(key, _)| !DATA.contains(&key.as_str()));
-            inner.for_each(|(_, value)| adapt(value, root, fine));
+            inner.for_each(|(_, value)| adapt(value, root));
             if let Some(Value::Array(options)) = map.get_mut("oneOf") {
                 set_apart(options, root);
             }
@@ -95,37 +114,6 @@ fn texts(map: &mut Map<String, Value>) {
     } else if let Some(&(_, most)) = LENGTHS.iter().find(|(name, _)| *name == format) {
         let most = map.get("maxLength").and_then(Value::as_u64).map_or(most, |n| n.min(most));
         map.insert("maxLength".to_owned(), most.into());
-    }
-}
-
-/// Numbers get an end where their regular expression has none.
-fn numbers(map: &mut Map<String, Value>, fine: bool) {
-    let Some(of) = types(map).filter(|_| listed(map).is_none()) else { return };
-    if !of.contains(&"number") {
-        return;
-    }
-    let whole = map.get("type").is_some_and(|t| {
-        t == "integer" || t.as_array().is_some_and(|all| !all.iter().any(|name| name == "number"))
-    });
-    let bound = |keys: [&str; 2]| {
-        let all = keys.iter().filter_map(|key| map.get(*key));
-        let any = keys.iter().any(|key| map.contains_key(*key));
-        any.then(|| all.filter_map(Value::as_f64).next())
-    };
-    let (low, high) =
-        (bound(["minimum", "exclusiveMinimum"]), bound(["maximum", "exclusiveMaximum"]));
-    if !whole && low.is_none() && high.is_none() {
-        return;
-    }
-    let range = high.flatten().unwrap_or(LARGEST) - low.flatten().unwrap_or(-LARGEST);
-    if low.is_none() && high.flatten().is_none_or(|high| high > -LARGEST) {
-        map.insert("minimum".to_owned(), (-LARGEST as i64).into());
-    }
-    if high.is_none() && low.flatten().is_none_or(|low| low < LARGEST) {
-        map.insert("maximum".to_owned(), (LARGEST as i64).into());
-    }
-    if fine && !whole && range >= NARROWEST {
-        map.insert("multipleOf".to_owned(), SMALLEST.into());
     }
 }
 
