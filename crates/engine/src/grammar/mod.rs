@@ -24,7 +24,10 @@ use llguidance::{ParserFactory, TokenParser};
 use slots::Slots;
 
 use crate::fault::{contained, tried};
+use follow::Digits;
 pub(crate) use follow::Follower;
+#[cfg(test)]
+use follow::MAX_DIGITS;
 
 /// The longest text of a rule, bytes.
 pub const MAX_RULE_BYTES: usize = 256 << 10;
@@ -114,6 +117,7 @@ pub struct Grammars(Arc<Tables>);
 struct Tables {
     factory: ParserFactory,
     tokenizer: Arc<Tokenizer>,
+    digits: Digits,
 }
 
 impl Grammars {
@@ -130,7 +134,11 @@ impl Grammars {
         let mut factory = made.map_err(GrammarError::Vocabulary)?;
         factory.quiet();
         *factory.limits_mut() = limits();
-        Ok(Grammars(Arc::new(Tables { factory, tokenizer: tokenizer.clone() })))
+        Ok(Grammars(Arc::new(Tables {
+            factory,
+            tokenizer: tokenizer.clone(),
+            digits: Digits::new(tokenizer),
+        })))
     }
 
     /// Compiles a rule while the caller waits, one second at most.
@@ -254,7 +262,9 @@ impl Constraint {
         let parser = self.parser.clone()?;
         // Shared caches would share their limits too: one answer's trouble would be another's.
         let own = contained(|| parser.deep_clone()).map_err(GrammarError::Rule)?;
-        Ok(Follower::new(own, self.tables.0.tokenizer.eog_tokens()))
+        let tables = &self.tables.0;
+        let digits = self.grammar.json_schema.is_some().then(|| tables.digits.clone());
+        Ok(Follower::new(own, tables.tokenizer.eog_tokens(), digits))
     }
 }
 
