@@ -161,7 +161,8 @@ fn what_cannot_be_written_is_none() {
 
 #[test]
 fn answers_with_headers_are_read_as_content() {
-    let tokenizer = marked(&["<|channel|>", "<|message|>", "<|end|>", "<|start|>"]);
+    let tokenizer =
+        marked(&["<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|return|>", "<|call|>"]);
     let word = grammars(&tokenizer).compile(&Rule::Regex("[a-z]{1,9}".to_owned())).unwrap();
     let mut rng = Rng::new(8);
     for (name, prompt) in [("gpt-oss", "<|start|>assistant"), ("functionary-v3.2", ">>>")] {
