@@ -26,7 +26,7 @@ fn tools() -> Value {
 }
 
 /// Formats that have a grammar, with the markers that their vocabularies have as control tokens.
-const FORMATS: [(&str, &[&str], &str); 21] = [
+const FORMATS: [(&str, &[&str], &str); 22] = [
     ("hermes", &[], ""),
     ("hermes", &["<tool_call>", "</tool_call>"], ""),
     ("llama3", &[], ""),
@@ -66,6 +66,7 @@ const FORMATS: [(&str, &[&str], &str); 21] = [
     ),
     ("functionary-v3.1", &[], ""),
     ("qwen3-coder", &[], ""),
+    ("seed", &["<seed:tool_call>", "</seed:tool_call>"], ""),
     ("glm", &["<tool_call>", "</tool_call>", "<arg_key>"], ""),
     ("minimax-m2", &["<minimax:tool_call>", "</minimax:tool_call>"], ""),
 ];
