@@ -1,4 +1,5 @@
-//! A loaded model that answers: context chosen, template applied, tokens streamed as text. `run` and its chat both speak through this.
+//! A model in this process that answers: context chosen, template applied, tokens streamed as text; and what there is to say of an answer,
+//! whoever gave it. Who that is, is `talk`'s choice.
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub struct LoadFlags {
 }
 
 /// [`KvType`] by its name.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kv {
     /// Half precision
     #[default]
@@ -145,7 +146,8 @@ impl Local {
                 Some(Event::Done(done)) => {
                     tell(&mut said, read(&mut parser, done.text.clone()))?;
                     tell(&mut said, parser.map_or(Vec::new(), ChatParser::finish))?;
-                    return Ok(Answer { said, tokens, done, load_time: self.0.load_time });
+                    let figures = Figures::of(&done, self.0.load_time);
+                    return Ok(Answer { said, tokens, figures });
                 }
                 Some(Event::Failed(failure)) => return Err(failure.into()),
             }
@@ -175,6 +177,19 @@ pub enum Think {
     High,
 }
 
+impl Think {
+    /// As Ollama's API has it.
+    pub fn to_json(self) -> Value {
+        match self {
+            Think::True => true.into(),
+            Think::False => false.into(),
+            Think::Low => "low".into(),
+            Think::Medium => "medium".into(),
+            Think::High => "high".into(),
+        }
+    }
+}
+
 impl From<Think> for hob_server::Think {
     fn from(think: Think) -> Self {
         match think {
@@ -193,64 +208,111 @@ pub struct Answer {
     pub said: ChatAnswer,
     /// Its tokens, without an end token.
     pub tokens: Vec<Token>,
-    done: Done,
-    load_time: Duration,
+    /// How it went.
+    pub figures: Figures,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The model ended it, or a stop text came.
+    Stop,
+    /// There was no room or no permission for more.
+    Length,
+    /// The user wanted it.
+    Cancelled,
+}
+
+/// Counts and times of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Why it ended.
+    pub reason: Reason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Those of them that the cache had.
+    pub cached_tokens: usize,
+    /// Tokens of the answer.
+    pub generated_tokens: usize,
+    /// Seconds for the prompt.
+    pub prefill: f64,
+    /// Seconds for the answer.
+    pub decode: f64,
+    /// Seconds for all of it.
+    pub total: f64,
+    /// How long loading the model took.
+    pub load: Duration,
+}
+
+impl Figures {
+    fn of(done: &Done, load: Duration) -> Figures {
+        let t = &done.timings;
+        Figures {
+            reason: match done.finish {
+                Finish::Stop | Finish::StopString(_) => Reason::Stop,
+                Finish::Length => Reason::Length,
+                Finish::Cancelled => Reason::Cancelled,
+            },
+            prompt_tokens: done.prompt_tokens,
+            cached_tokens: done.cached_tokens,
+            generated_tokens: done.generated_tokens,
+            prefill: t.prefill,
+            decode: t.decode,
+            total: load.as_secs_f64() + t.queue + t.prefill + t.decode,
+            load,
+        }
+    }
 }
 
 impl Answer {
     /// Whether Ctrl-C ended it.
     pub fn interrupted(&self) -> bool {
-        self.done.finish == Finish::Cancelled
+        self.figures.reason == Reason::Cancelled
     }
 
     /// Whether it ended because there was no room or no permission for more.
     pub fn cut_off(&self) -> bool {
-        self.done.finish == Finish::Length
+        self.figures.reason == Reason::Length
     }
 
     /// Tokens of prompt and answer together.
     pub fn total_tokens(&self) -> usize {
-        self.done.prompt_tokens + self.tokens.len()
+        self.figures.prompt_tokens + self.figures.generated_tokens
     }
 
     fn evaluated(&self) -> usize {
-        self.done.prompt_tokens - self.done.cached_tokens.min(self.done.prompt_tokens)
+        self.figures.prompt_tokens.saturating_sub(self.figures.cached_tokens)
     }
 
     fn prompt_rate(&self) -> Option<f64> {
-        rate(self.evaluated(), self.done.timings.prefill)
+        rate(self.evaluated(), self.figures.prefill)
     }
 
     /// The first token belongs to the prompt's time.
     fn decode_rate(&self) -> Option<f64> {
-        rate(self.done.generated_tokens.saturating_sub(1), self.done.timings.decode)
-    }
-
-    fn total_seconds(&self) -> f64 {
-        let t = &self.done.timings;
-        self.load_time.as_secs_f64() + t.queue + t.prefill + t.decode
+        rate(self.figures.generated_tokens.saturating_sub(1), self.figures.decode)
     }
 
     /// The object of `--json`; times in seconds.
     pub fn to_json(&self, model: &str) -> Value {
-        let timings = &self.done.timings;
+        let figures = &self.figures;
         let mut json = json!({
             "model": model,
             "text": self.said.content.clone() + &self.said.broken,
-            "tokens": self.done.generated_tokens,
+            "tokens": self.figures.generated_tokens,
             "token_ids": self.tokens,
-            "prompt_tokens": self.done.prompt_tokens,
-            "cached_tokens": self.done.cached_tokens,
-            "finish_reason": match self.done.finish {
-                Finish::Stop | Finish::StopString(_) => "stop",
-                Finish::Length => "length",
-                Finish::Cancelled => "cancelled",
+            "prompt_tokens": self.figures.prompt_tokens,
+            "cached_tokens": self.figures.cached_tokens,
+            "finish_reason": match self.figures.reason {
+                Reason::Stop => "stop",
+                Reason::Length => "length",
+                Reason::Cancelled => "cancelled",
             },
             "timings": {
-                "load": self.load_time.as_secs_f64(),
-                "prefill": timings.prefill,
-                "decode": timings.decode,
-                "total": self.total_seconds(),
+                "load": figures.load.as_secs_f64(),
+                "prefill": figures.prefill,
+                "decode": figures.decode,
+                "total": figures.total,
                 "prefill_tok_s": self.prompt_rate(),
                 "decode_tok_s": self.decode_rate(),
             },
@@ -268,19 +330,19 @@ impl Answer {
     pub fn verbose(&self) -> String {
         let seconds = |s: f64| out::duration(Duration::try_from_secs_f64(s).unwrap_or_default());
         let tok_s = |r: Option<f64>| r.map_or("-".to_owned(), |r| format!("{r:.2} tokens/s"));
-        let cached = match self.done.cached_tokens {
+        let cached = match self.figures.cached_tokens {
             0 => String::new(),
             n => format!(", {n} of them from the cache"),
         };
-        let timings = &self.done.timings;
+        let figures = &self.figures;
         [
-            ("total duration:", seconds(self.total_seconds())),
-            ("load duration:", out::duration(self.load_time)),
-            ("prompt eval count:", format!("{} token(s){cached}", self.done.prompt_tokens)),
-            ("prompt eval duration:", seconds(timings.prefill)),
+            ("total duration:", seconds(figures.total)),
+            ("load duration:", out::duration(figures.load)),
+            ("prompt eval count:", format!("{} token(s){cached}", self.figures.prompt_tokens)),
+            ("prompt eval duration:", seconds(figures.prefill)),
             ("prompt eval rate:", tok_s(self.prompt_rate())),
-            ("eval count:", format!("{} token(s)", self.done.generated_tokens)),
-            ("eval duration:", seconds(timings.decode)),
+            ("eval count:", format!("{} token(s)", self.figures.generated_tokens)),
+            ("eval duration:", seconds(figures.decode)),
             ("eval rate:", tok_s(self.decode_rate())),
         ]
         .map(|(name, value)| format!("{name:<22}{value}"))

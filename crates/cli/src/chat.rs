@@ -6,13 +6,13 @@ mod editor;
 
 use anyhow::Result;
 use hob_hub::Hub;
-use hob_server::{ModelFile, Prompt, Sampling};
-use hob_text::Message;
+use hob_server::Sampling;
+use hob_text::{ChatEvent, Message};
 
-use crate::answer::{LoadFlags, Local, Think};
+use crate::answer::{Answer, LoadFlags, Think};
 use crate::out::{self, Interrupted};
 use crate::printer::Printer;
-use crate::show;
+use crate::talk::{Model, Way};
 use commands::{Command, Section, Setting};
 use editor::{Editor, Typed};
 
@@ -26,23 +26,23 @@ pub struct Settings {
     pub think: Option<Think>,
     /// Whether that is shown.
     pub hide_thinking: bool,
-    /// How models are loaded.
-    pub load: LoadFlags,
+    /// How models are found and loaded.
+    pub way: Way,
     /// How tokens are chosen.
     pub sampling: Sampling,
 }
 
 struct Chat {
     hub: Hub,
-    loaded: Local,
+    model: Model,
     settings: Settings,
     messages: Vec<Message>,
 }
 
 /// Talks until the user leaves.
-pub fn run(hub: Hub, loaded: Local, settings: Settings) -> Result<()> {
+pub fn run(hub: Hub, model: Model, settings: Settings) -> Result<()> {
     let mut editor = Editor::open(hub.root())?;
-    let mut chat = Chat { hub, loaded, settings, messages: Vec::new() };
+    let mut chat = Chat { hub, model, settings, messages: Vec::new() };
     loop {
         let done = match editor.read()? {
             Typed::Left => return Ok(()),
@@ -80,12 +80,9 @@ impl Chat {
     }
 
     fn answer(&mut self) -> Result<()> {
-        let prompt = self.prompt()?;
-        let mut printer = Printer::new(self.settings.hide_thinking);
-        let sampling = &self.settings.sampling;
-        let answer = self.loaded.answer(prompt, sampling, |piece| printer.show(piece))?;
+        let answer = self.ask()?;
         out::print("\n\n")?;
-        if answer.cut_off() && answer.total_tokens() + 1 >= self.loaded.0.context.tokens {
+        if answer.cut_off() && answer.total_tokens() + 1 >= self.model.context() {
             out::say("The context is full; /clear starts a new conversation.");
         }
         if self.settings.verbose {
@@ -95,15 +92,18 @@ impl Chat {
         Ok(())
     }
 
-    /// The conversation. A model without a template continues the last text only.
-    fn prompt(&self) -> Result<Prompt> {
-        if !self.loaded.has_template() {
+    /// The conversation so far is answered. A model without a template continues the last text only.
+    fn ask(&self) -> Result<Answer> {
+        let Settings { sampling, think, hide_thinking, .. } = &self.settings;
+        let mut printer = Printer::new(*hide_thinking);
+        let mut show = |piece: &ChatEvent| printer.show(piece);
+        if !self.model.has_template() {
             let last = self.messages.last().map_or("", |m| m.content.as_str());
-            return self.loaded.text_prompt(last);
+            return self.model.text(last, sampling, &mut show);
         }
         let system = self.settings.system.iter().map(|text| Message::new("system", text.as_str()));
         let messages: Vec<Message> = system.chain(self.messages.iter().cloned()).collect();
-        self.loaded.chat_prompt(&messages, self.settings.think)
+        self.model.chat(&messages, *think, sampling, &mut show)
     }
 
     fn obey(&mut self, command: Command) -> Result<()> {
@@ -123,27 +123,21 @@ impl Chat {
 
     /// Changes to another model with a new conversation; the old one stays if that fails.
     fn load(&mut self, model: &str) -> Result<()> {
-        let file = crate::models::open_or_pull(&self.hub, model)?;
-        let sampling = Sampling::of_model(&file)?;
-        let system = file.overlay.system.clone();
-        self.loaded = Local::load(file, &self.settings.load)?;
-        self.settings.sampling = sampling;
-        self.settings.system = system;
+        let model = Model::open(&self.hub, model, &self.settings.way)?;
+        self.settings.sampling = model.sampling()?;
+        self.settings.system = model.system();
+        self.model = model;
         self.messages = Vec::new();
-        out::say(&self.loaded.0.context.line(&self.loaded.0.model));
+        out::say(&self.model.line());
         Ok(())
     }
 
     /// Loads the same model in another way; the conversation goes on.
     fn reload(&mut self, load: LoadFlags) -> Result<()> {
-        let file = ModelFile {
-            local: self.loaded.0.file.local.clone(),
-            gguf: self.loaded.0.file.gguf.clone(),
-            overlay: self.loaded.0.file.overlay.clone(),
-        };
-        self.loaded = Local::load(file, &load)?;
-        self.settings.load = load;
-        out::say(&self.loaded.0.context.line(&self.loaded.0.model));
+        let way = Way { load, ..self.settings.way.clone() };
+        self.model = self.model.again(&way)?;
+        self.settings.way = way;
+        out::say(&self.model.line());
         Ok(())
     }
 
@@ -165,10 +159,10 @@ impl Chat {
                 out::print("Set system message.\n")
             }
             Setting::Context(n) => {
-                self.reload(LoadFlags { context: Some(n), ..self.settings.load.clone() })
+                self.reload(LoadFlags { context: Some(n), ..self.settings.way.load.clone() })
             }
             Setting::Threads(n) => {
-                self.reload(LoadFlags { threads: Some(n), ..self.settings.load.clone() })
+                self.reload(LoadFlags { threads: Some(n), ..self.settings.way.load.clone() })
             }
             Setting::Parameter(name, value) => {
                 self.settings.sampling.set(&name, &value)?;
@@ -180,13 +174,10 @@ impl Chat {
     }
 
     fn show(&self, section: Section) -> Result<()> {
-        let file = &self.loaded.0.file;
         let text = match section {
-            Section::Info => {
-                show::overview(file)? + &self.loaded.0.context.line(&self.loaded.0.model)
-            }
-            Section::Licence => or_none(show::licence(file), "licence"),
-            Section::Template => or_none(show::template(file), "chat template"),
+            Section::Info => self.model.overview()? + &self.model.line(),
+            Section::Licence => or_none(self.model.licence(), "licence"),
+            Section::Template => or_none(self.model.template(), "chat template"),
             Section::System => or_none(self.settings.system.clone(), "system message"),
             Section::Parameters => {
                 let lines = self.settings.sampling.lines();

@@ -47,11 +47,14 @@ pub fn run(args: &Args) -> Result<()> {
     let creation = creation(&hub, &file, place)?;
     let (mut bar, mut events) = (PullBar::new(), JsonEvents::default());
     let mut written = Ok(());
-    let made = hub.create(&args.model, &creation, &pull::facts, &mut |event| match args.json {
-        true if written.is_ok() => written = events.show(&event),
-        true => {}
-        false => bar.show(event),
-    });
+    let made =
+        hub.create(&args.model, &creation, &hob_server::describe::facts, &mut |event| match args
+            .json
+        {
+            true if written.is_ok() => written = events.show(&event),
+            true => {}
+            false => bar.show(event),
+        });
     bar.clear();
     let made = made?;
     written?;
@@ -149,17 +152,4 @@ fn parameters(list: &[(String, Parameter)]) -> Map<String, Value> {
         }
     }
     all
-}
-
-/// One value of that layer, as a Modelfile writes it.
-pub fn parameter(value: &Value) -> Parameter {
-    match value {
-        Value::Bool(b) => Parameter::Bool(*b),
-        Value::Number(n) => match (n.as_i64(), n.as_f64()) {
-            (Some(n), _) => Parameter::Int(n),
-            (None, x) => Parameter::Float(x.unwrap_or_default()),
-        },
-        Value::String(text) => Parameter::Text(text.clone()),
-        other => Parameter::Text(other.to_string()),
-    }
 }

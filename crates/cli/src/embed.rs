@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
     let loaded = Local::load(file, &args.load)?;
     let (mut vectors, tokens) = loaded.0.embed(&texts, !args.no_normalize)?;
     if let Some(n) = args.dimensions {
-        vectors.iter_mut().for_each(|v| shorten(v, n));
+        vectors.iter_mut().for_each(|v| hob_server::shorten(v, n));
     }
     if args.json {
         let name = &loaded.0.file.local.name;
@@ -68,28 +68,5 @@ fn texts(args: &Args) -> Result<Vec<String>> {
     match empty {
         true => Err(Usage("a text is empty: give texts as arguments or lines".into()).into()),
         false => Ok(texts),
-    }
-}
-
-/// The first `n` numbers, of length 1 together (Matryoshka embeddings, arXiv 2205.13147).
-fn shorten(vector: &mut Vec<f32>, n: usize) {
-    vector.truncate(n);
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= length);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shortened_vector_has_length_one() {
-        let mut vector = vec![3.0, 4.0, 12.0];
-        shorten(&mut vector, 2);
-        assert_eq!(vector, [0.6, 0.8]);
-        shorten(&mut vector, 9);
-        assert_eq!(vector.len(), 2);
     }
 }

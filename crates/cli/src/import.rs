@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use hob_hub::{Hub, Linking};
 use serde_json::json;
 
+use crate::out;
 use crate::progress::PullBar;
-use crate::{out, pull};
 
 /// Take a GGUF file, or a folder with one, into the store without a copy
 #[derive(clap::Args)]
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     let hub = Hub::open()?;
     let mut bar = PullBar::new();
     let mut show = |event| bar.show(event);
-    let imported = hub.import(&args.path, &name, linking, &pull::facts, &mut show);
+    let imported = hub.import(&args.path, &name, linking, &hob_server::describe::facts, &mut show);
     bar.clear();
     let model = imported?;
     if args.json {

@@ -1,9 +1,12 @@
-//! `hob list`: what the store holds, in Ollama's columns; as JSON, Ollama's `/api/tags`.
+//! `hob list`: what the store holds, a running server's or this user's own, in Ollama's columns; as JSON, Ollama's `/api/tags`.
 
 use anyhow::Result;
-use hob_hub::{Facts, Hub, Keeper, LocalModel};
+use hob_hub::{Hub, LocalModel};
+use hob_server::ModelFile;
+use hob_server::describe::{self, Card};
 use serde_json::{Value, json};
 
+use crate::remote::Place;
 use crate::{out, quality};
 
 /// List the models of the store
@@ -12,6 +15,8 @@ use crate::{out, quality};
 pub struct Args {
     /// Only names that start so
     prefix: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Print JSON, as Ollama's /api/tags answers
     #[arg(long)]
     json: bool,
@@ -19,73 +24,64 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
+    let models = match args.place.server_if_any()? {
+        Some(server) => server.get("/api/tags")?["models"].take(),
+        None => here(args.json)?,
+    };
     let prefix = args.prefix.as_deref().unwrap_or("").to_lowercase();
+    let fits = |m: &&Value| text(m, "name").to_lowercase().starts_with(&prefix);
+    let mut models: Vec<&Value> = models.as_array().into_iter().flatten().filter(fits).collect();
+    if args.json {
+        return out::print_json(&json!({"models": models}));
+    }
+    models.sort_by_key(|m| text(m, "name"));
+    out::print(&table(&models))
+}
+
+/// What this user's store holds. `whole`: with what only the files tell.
+fn here(whole: bool) -> Result<Value> {
     let hub = Hub::open()?;
     let listing = hub.list()?;
-    let models: Vec<LocalModel> =
-        listing.models.into_iter().filter(|m| m.name.to_lowercase().starts_with(&prefix)).collect();
     for damaged in &listing.damaged {
         out::say(&format!("{} is damaged: {}", damaged.name, damaged.reason));
     }
-    if args.json {
-        return out::print_json(
-            &json!({"models": models.iter().map(|m| tag(&hub, m)).collect::<Vec<_>>()}),
-        );
-    }
-    out::print(&table(&hub, &models))
+    let card = |m: &LocalModel| {
+        whole.then(|| ModelFile::peek(&hub, m.clone()).ok().map(|file| Card::of(&file))).flatten()
+    };
+    let tag = |m: &LocalModel| describe::tag(&hub, m, card(m).as_ref());
+    let mut models = listing.models;
+    models.sort_by_key(|m| std::cmp::Reverse(m.modified));
+    Ok(models.iter().map(tag).collect())
 }
 
 /// Ollama's columns, and two that stand there only when they say something.
-fn table(hub: &Hub, models: &[LocalModel]) -> String {
+fn table(models: &[&Value]) -> String {
     let mut columns: Vec<Vec<String>> =
         ["NAME", "ID", "SIZE", "MODIFIED"].map(|head| vec![head.to_owned()]).into();
     for model in models {
         columns.iter_mut().zip(row(model)).for_each(|(column, cell)| column.push(cell));
     }
-    let quality: Vec<_> = models.iter().map(|m| quality::brief(hub, m)).collect();
+    let measured = |m: &&Value| quality::brief(m["measured"].as_array().map_or(&[], Vec::as_slice));
+    let quality: Vec<_> = models.iter().map(measured).collect();
     if quality.iter().any(Option::is_some) {
         let cells = quality.into_iter().map(|q| q.unwrap_or("-".to_owned()));
         columns.push(std::iter::once("QUALITY".to_owned()).chain(cells).collect());
     }
-    if models.iter().any(|m| m.keeper != Keeper::Hob) {
-        let cells = models.iter().map(|m| m.keeper.name().to_owned());
+    if models.iter().any(|m| text(m, "keeper") != "hob") {
+        let cells = models.iter().map(|m| text(m, "keeper").to_owned());
         columns.push(std::iter::once("KEPT BY".to_owned()).chain(cells).collect());
     }
     let line = |n: usize| columns.iter().map(|column| column[n].clone()).collect::<Vec<_>>();
     out::table(&(0..=models.len()).map(line).collect::<Vec<_>>())
 }
 
-fn row(model: &LocalModel) -> [String; 4] {
-    let id = model.id.as_deref().or(model.digest.as_deref()).and_then(|d| d.get(..12));
-    let id = id.unwrap_or("-");
-    [model.name.clone(), id.to_owned(), out::file_size(model.bytes), out::ago(model.modified)]
+fn row(model: &Value) -> [String; 4] {
+    let id = text(model, "digest").get(..12).unwrap_or("-");
+    let size = out::file_size(model["size"].as_u64().unwrap_or_default());
+    let modified = out::time(text(model, "modified_at")).map_or("-".to_owned(), out::ago);
+    [text(model, "name").to_owned(), id.to_owned(), size, modified]
 }
 
-fn tag(hub: &Hub, model: &LocalModel) -> Value {
-    let facts = model.facts.as_ref();
-    let family = facts.map(|f| f.architecture.as_str()).unwrap_or_default();
-    json!({
-        "name": model.name,
-        "model": model.name,
-        "modified_at": out::timestamp(model.modified),
-        "size": model.bytes,
-        "digest": model.id.as_ref().or(model.digest.as_ref()),
-        "keeper": model.keeper.name(),
-        "details": {
-            "parent_model": "",
-            "format": "gguf",
-            "family": family,
-            "families": [family],
-            "parameter_size": facts.map(size_of),
-            "quantization_level": facts.map(|f| &f.recipe),
-        },
-        "measured": hub.measured(model),
-    })
-}
-
-fn size_of(facts: &Facts) -> String {
-    match facts.parameter_size.as_str() {
-        "" => facts.parameters.map(out::count).unwrap_or_default(),
-        told => told.to_owned(),
-    }
+fn text<'a>(model: &'a Value, key: &str) -> &'a str {
+    model[key].as_str().unwrap_or_default()
 }

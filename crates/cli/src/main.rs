@@ -20,16 +20,22 @@ mod models;
 mod out;
 mod printer;
 mod progress;
+mod ps;
 mod pull;
 mod push;
 mod quality;
 mod quantize;
+mod remote;
 mod rm;
 mod run;
 mod sampling;
 mod search;
 mod serve;
+mod service;
 mod show;
+mod stop;
+mod talk;
+mod there;
 mod tokenize;
 mod verify;
 
@@ -57,6 +63,9 @@ enum Verb {
     Run(run::Args),
     #[command(alias = "start")]
     Serve(serve::Args),
+    Service(service::Args),
+    Ps(ps::Args),
+    Stop(stop::Args),
     Pull(pull::Args),
     #[command(alias = "ls")]
     List(list::Args),
@@ -93,6 +102,9 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Run(args) => run::run(args),
         Verb::Serve(args) => serve::run(args),
+        Verb::Service(args) => service::run(args),
+        Verb::Ps(args) => ps::run(args),
+        Verb::Stop(args) => stop::run(args),
         Verb::Pull(args) => pull::run(args),
         Verb::List(args) => list::run(args),
         Verb::Show(args) => show::run(args),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 pub use hob_plan::units::{count, file_size, memory_size};
+pub use hob_server::timestamp;
 use serde::Serialize;
 
 /// Exit code of a program that the user stopped: 128 + SIGINT.
@@ -114,8 +115,18 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// A time as servers write it in RFC 3339.
+pub fn time(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339_weak(text).ok()
+}
+
 /// How long ago, roughly: `3 minutes ago`.
 pub fn ago(then: SystemTime) -> String {
+    format!("{} ago", roughly(then.elapsed().unwrap_or_default()))
+}
+
+/// A time in its largest unit: `3 minutes`.
+pub fn roughly(time: Duration) -> String {
     const UNITS: [(u64, &str); 5] = [
         (365 * 86400, "year"),
         (30 * 86400, "month"),
@@ -123,33 +134,14 @@ pub fn ago(then: SystemTime) -> String {
         (3600, "hour"),
         (60, "minute"),
     ];
-    let seconds = then.elapsed().map_or(0, |d| d.as_secs());
+    let seconds = time.as_secs();
     match UNITS.iter().find(|(unit, _)| seconds >= *unit) {
-        None => "less than a minute ago".to_owned(),
+        None => "less than a minute".to_owned(),
         Some((unit, name)) => match seconds / unit {
-            1 => format!("1 {name} ago"),
-            n => format!("{n} {name}s ago"),
+            1 => format!("1 {name}"),
+            n => format!("{n} {name}s"),
         },
     }
-}
-
-/// RFC 3339 in UTC, to the second.
-pub fn timestamp(time: SystemTime) -> String {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (days, rest) = ((seconds / 86400) as i64, seconds % 86400);
-    // Civil date from days since 1970 (Howard Hinnant, "chrono-compatible low-level date algorithms").
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (h, m, s) = (rest / 3600, rest % 3600 / 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
 }
 
 #[cfg(test)]
@@ -162,15 +154,6 @@ mod tests {
         assert_eq!(duration(Duration::from_micros(87_120)), "87.1ms");
         assert_eq!(duration(Duration::from_millis(1234)), "1.234s");
         assert_eq!(duration(Duration::from_millis(61_500)), "1m1.5s");
-    }
-
-    #[test]
-    fn times_are_rfc_3339() {
-        let at = |s| timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(s));
-        assert_eq!(at(0), "1970-01-01T00:00:00Z");
-        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(at(4_102_444_799), "2099-12-31T23:59:59Z");
     }
 
     #[test]

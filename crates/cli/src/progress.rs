@@ -53,6 +53,11 @@ impl PullBar {
         PullBar { moving: "uploading", ..PullBar::new() }
     }
 
+    /// So many bytes are here.
+    pub fn bytes(&mut self, done: u64, total: u64) {
+        self.move_to(self.moving, done, total);
+    }
+
     /// Shows an event.
     pub fn show(&mut self, event: Progress) {
         match event {
@@ -61,6 +66,7 @@ impl PullBar {
                 self.told_waiting = true;
                 self.line("another hob is fetching this model; waiting for it");
             }
+            Progress::File { .. } => {}
             Progress::Resolving { source } => self.line(&format!("asking {source}")),
             Progress::Bytes { done, total } => self.move_to(self.moving, done, total),
             Progress::Verifying { done, total } => self.move_to("verifying", done, total),

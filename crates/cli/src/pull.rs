@@ -1,15 +1,12 @@
 //! `hob pull`: fetches a model. What an interrupted pull left is used by the next.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use hob_gguf::Gguf;
-use hob_hub::{Facts, Hub, LocalModel, Progress, Wishes};
+use hob_hub::{Hub, LocalModel, Progress, Wishes};
 use serde_json::json;
 
 use crate::out;
 use crate::progress::PullBar;
-use hob_server::Chooser;
+use hob_server::{Chooser, describe};
 
 /// Fetch a model into the store
 #[derive(clap::Args)]
@@ -111,25 +108,9 @@ fn with_choice(
         update: *update,
         hugging_face_cache: *hugging_face_cache,
         choose: &choose,
-        describe: &facts,
+        describe: &describe::facts,
     };
     Ok(hub.pull(reference, &wishes, progress)?)
-}
-
-/// What a model's files say of it; `None` when they are no model, which then shows when it is used.
-pub fn facts(parts: &[PathBuf]) -> Option<Facts> {
-    let gguf = Gguf::open_shards(parts).ok()?;
-    let meta = gguf.meta();
-    let text = |key: &str| meta.opt_str(key).ok().flatten().unwrap_or_default().to_owned();
-    let parameters = hob_model::describe(&gguf).ok().map(|model| model.parameters());
-    Some(Facts {
-        architecture: text("general.architecture"),
-        parameters,
-        parameter_size: parameters.map(out::count).unwrap_or_default(),
-        recipe: hob_server::recipe(&gguf).to_owned(),
-        licence: text("general.license"),
-        source: String::new(),
-    })
 }
 
 fn names(hub: &Hub, json: bool) -> Result<()> {
@@ -179,6 +160,12 @@ fn status(event: &Progress) -> serde_json::Value {
     match event {
         Progress::Waiting => json!({"status": "waiting for another pull of this model"}),
         Progress::Resolving { source } => json!({"status": format!("asking {source}")}),
+        Progress::File { digest, bytes, here, .. } => {
+            let name = digest.as_deref().and_then(|d| d.get(..12)).unwrap_or("a file");
+            let digest = digest.as_ref().map(|digest| format!("sha256:{digest}"));
+            let completed = if *here { *bytes } else { Some(0) };
+            json!({"status": format!("pulling {name}"), "digest": digest, "total": bytes, "completed": completed})
+        }
         Progress::Bytes { done, total } => {
             json!({"status": "downloading", "completed": done, "total": total})
         }

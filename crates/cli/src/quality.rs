@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use hob_forge::eval::EvalText;
-use hob_hub::{Hub, LocalModel};
+use hob_hub::Hub;
 use serde_json::{Value, json};
 
 use crate::out;
@@ -56,8 +56,7 @@ fn row(result: &Value) -> Option<[String; 2]> {
 }
 
 /// The last result in a word, divergences before perplexities; `None` if nothing was measured.
-pub fn brief(hub: &Hub, model: &LocalModel) -> Option<String> {
-    let results = hub.measured(model);
+pub fn brief(results: &[Value]) -> Option<String> {
     let last = |key: &'static str| results.iter().rev().find_map(move |r| number_at(r, key));
     let kl = last("/kl/mean").map(|kl| format!("KL {kl:.4}"));
     kl.or_else(|| last("/perplexity").map(|p| format!("perplexity {p:.2}")))

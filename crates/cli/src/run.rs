@@ -1,18 +1,21 @@
-//! `hob run`: one answer to a prompt, or a conversation on a terminal. In-process; stdout carries the answer and nothing else.
+//! `hob run`: one answer to a prompt, or a conversation on a terminal; by a running hob server if there is one, else in this process. stdout
+//! carries the answer and nothing else.
 
 use std::io::{IsTerminal, stdout};
 
 use anyhow::Result;
 use hob_hub::Hub;
 use hob_server::Sampling;
-use hob_text::Message;
+use hob_text::{ChatEvent, Message};
 
-use crate::answer::{LoadFlags, Local, Think};
+use crate::answer::{LoadFlags, Think};
 use crate::chat;
 use crate::input;
 use crate::out::{self, Interrupted, Usage};
 use crate::printer::Printer;
+use crate::remote::Place;
 use crate::sampling::{Flags, with_flags};
+use crate::talk::{Model, Way};
 
 /// Ask a model, or talk with it; fetches the model if it is not here yet
 #[derive(clap::Args)]
@@ -52,6 +55,11 @@ pub struct Args {
     /// Print one JSON object instead of the text
     #[arg(long)]
     json: bool,
+    /// How long a server keeps the model afterwards: 5m, 1h30m, 0, -1 for always
+    #[arg(long, value_name = "TIME", value_parser = keep_alive, allow_hyphen_values = true)]
+    keepalive: Option<String>,
+    #[command(flatten)]
+    place: Place,
     #[command(flatten)]
     sampling: Flags,
     #[command(flatten)]
@@ -62,24 +70,33 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let prompt = prompt(args)?;
     let hub = Hub::open()?;
-    let file = crate::models::open_or_pull(&hub, &args.model)?;
-    let sampling = with_flags(Sampling::of_model(&file)?, &args.sampling);
-    let system = args.system.clone().or_else(|| file.overlay.system.clone());
-    let loaded = Local::load(file, &args.load)?;
-    out::say(&loaded.0.context.line(&loaded.0.model));
+    let (place, load, keep) = (args.place.clone(), args.load.clone(), args.keepalive.clone());
+    let way = Way { place, load, keep };
+    let model = Model::open(&hub, &args.model, &way)?;
+    let sampling = with_flags(model.sampling()?, &args.sampling);
+    let system = args.system.clone().or_else(|| model.system());
+    out::say(&model.line());
     match prompt {
-        Some(prompt) => answer_once(&loaded, args, &system, &sampling, &prompt),
+        Some(prompt) => answer_once(&model, args, &system, &sampling, &prompt),
         None => {
             let settings = chat::Settings {
                 system,
                 verbose: args.verbose,
                 think: args.think,
                 hide_thinking: args.hidethinking,
-                load: args.load.clone(),
+                way,
                 sampling,
             };
-            chat::run(hub, loaded, settings)
+            chat::run(hub, model, settings)
         }
+    }
+}
+
+/// A time as Ollama writes it.
+fn keep_alive(text: &str) -> Result<String, String> {
+    match hob_server::KeepAlive::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected a time like 5m, 1h30m, or -1 for always".to_owned()),
     }
 }
 
@@ -114,24 +131,23 @@ fn conversation_possible(args: &Args) -> Result<()> {
 }
 
 fn answer_once(
-    loaded: &Local,
+    model: &Model,
     args: &Args,
     system: &Option<String>,
     sampling: &Sampling,
     prompt: &str,
 ) -> Result<()> {
-    let prompt = if args.raw || (!loaded.has_template() && system.is_none()) {
-        loaded.text_prompt(prompt)?
+    let mut printer = Printer::new(args.hidethinking);
+    let mut show = |piece: &ChatEvent| if args.json { Ok(()) } else { printer.show(piece) };
+    let answer = if args.raw || (!model.has_template() && system.is_none()) {
+        model.text(prompt, sampling, &mut show)?
     } else {
         let system = system.iter().map(|text| Message::new("system", text.as_str()));
         let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
-        loaded.chat_prompt(&messages, args.think)?
+        model.chat(&messages, args.think, sampling, &mut show)?
     };
-    let mut printer = Printer::new(args.hidethinking);
-    let answer = loaded
-        .answer(prompt, sampling, |piece| if args.json { Ok(()) } else { printer.show(piece) })?;
     if args.json {
-        out::print_json(&answer.to_json(&loaded.0.file.local.name))?;
+        out::print_json(&answer.to_json(model.name()))?;
     } else {
         out::print("\n")?;
     }

@@ -1,21 +1,21 @@
 //! `hob serve`: the server in the foreground. Settings come from flags, else from `HOB_*` variables, else from Ollama's where the meaning is the
 //! same.
 
+use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use hob_engine::Speculate;
 use hob_hub::Hub;
 use hob_machine::Machine;
-use hob_server::{Config, KeepAlive, PoolSettings, State, Wishes};
-use tokio::signal::unix::{SignalKind, signal};
+use hob_server::{Config, Guard, KeepAlive, Keys, PoolSettings, State, Wishes};
+use tracing_subscriber::EnvFilter;
 
 use crate::answer::{Kv, at_least_one};
 use crate::out;
-
-/// Where a server listens unless told otherwise: Ollama's port, since it takes Ollama's place.
-const ADDRESS: &str = "127.0.0.1:11434";
+use crate::remote::{ADDRESS, variable};
 
 /// Serve models to programs, in the dialects of Ollama, OpenAI and Anthropic
 #[derive(clap::Args)]
@@ -55,9 +55,48 @@ pub struct Args {
     /// Draft tokens from what stood before, where that is faster; answers do not depend on it
     #[arg(long, value_enum, default_value_t, env = "HOB_SPECULATE")]
     speculate: Drafting,
+    /// A further name of this server, or *.example.com for all below; may be given several times
+    #[arg(long, value_name = "NAME", env = "HOB_ALLOW_HOSTS", value_delimiter = ',')]
+    allow_host: Vec<String>,
+    /// A further origin of pages that may use it, as https://example.com, or *; may be given several times
+    #[arg(long, value_name = "ORIGIN", env = "HOB_ALLOW_ORIGINS", value_delimiter = ',')]
+    allow_origin: Vec<String>,
+    /// File of keys, a line each: KEY [infer] [manage] [# name]; HOB_API_KEY is a key, too
+    #[arg(long, value_name = "FILE", env = "HOB_API_KEY_FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Listen beyond this machine without a key: everybody who reaches the port may use it
+    #[arg(long)]
+    no_key: bool,
+    /// What is told on stderr: error, warn, info, debug, or a filter of tracing's
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "HOB_LOG")]
+    log: String,
+    /// Tell it as JSON
+    #[arg(long, env = "HOB_LOG_JSON")]
+    log_json: bool,
     /// Seconds that running answers have when the server goes down
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "HOB_GRACE")]
     grace: u64,
+}
+
+impl Args {
+    /// Seconds that running answers have at the end.
+    pub fn grace(&self) -> u64 {
+        self.grace
+    }
+
+    /// Whether these flags mean the same to a service, which runs in another folder.
+    ///
+    /// # Errors
+    /// For a file that is not named from the root on.
+    pub fn check_for_service(&self) -> Result<()> {
+        match &self.api_key_file {
+            Some(path) if !path.is_absolute() => {
+                let why = format!("--api-key-file {} must be an absolute path", path.display());
+                Err(out::Usage(why).into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// [`Speculate`] by its name.
@@ -86,42 +125,81 @@ impl From<Drafting> for Speculate {
 pub fn run(args: &Args) -> Result<()> {
     let host = args.host.clone().or_else(|| variable("OLLAMA_HOST"));
     let address = address(host.as_deref().unwrap_or(ADDRESS))?;
+    log(args)?;
     let config = config(args)?;
+    if !address.ip().is_loopback() && config.guard.keys.is_empty() && !args.no_key {
+        bail!(
+            "{address} can be reached from other machines, and there is no key: set HOB_API_KEY or give --api-key-file, \
+            or --no-key if everybody may use it"
+        );
+    }
     let hub = Hub::open()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(address, State::new(hub, config)))
+    let served = runtime.block_on(serve(address, State::new(hub, config)));
+    // A load or a transfer that still runs is not waited for; the store is sound at every moment.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(address: SocketAddr, state: State) -> Result<()> {
+    let signals = Signals::new().context("cannot wait for signals")?;
     let listener = hob_server::bind(address).await?;
     out::say(&format!("hob listens on http://{}", listener.local_addr()?));
-    tokio::spawn(end_on_signal(state.clone()));
+    tokio::spawn(end_on_signal(signals, state.clone()));
     hob_server::serve(listener, state).await;
     Ok(())
 }
 
 /// The first signal ends the server in order, the second at once.
-async fn end_on_signal(state: State) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    next().await;
+async fn end_on_signal(mut signals: Signals, state: State) {
+    signals.next().await;
     let grace = state.config.grace;
     out::say(&format!("going down: running answers have {} seconds", grace.as_secs()));
     tokio::select! {
         () = state.shutdown.begin(grace) => {}
-        () = next() => state.shutdown.now(),
+        () = signals.next() => state.shutdown.now(),
     }
-    Ok(())
+}
+
+/// Signals that ask a server to end.
+#[cfg(unix)]
+struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-C, elsewhere.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) {
+        // Without it, nobody asks.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn config(args: &Args) -> Result<Config> {
@@ -146,15 +224,59 @@ fn config(args: &Args) -> Result<Config> {
             keep_alive: keep.unwrap_or(KeepAlive::For(Duration::from_secs(300))),
             most: args.max_models,
         },
+        guard: guard(args)?,
         grace: Duration::from_secs(args.grace),
     })
 }
 
-/// An environment variable as Ollama reads it.
-fn variable(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok()?;
-    let value = value.trim().trim_matches(['"', '\'']).to_owned();
-    (!value.is_empty()).then_some(value)
+fn guard(args: &Args) -> Result<Guard> {
+    let keys = match &args.api_key_file {
+        None => Keys::default(),
+        Some(path) => {
+            let text = read_private(path)?;
+            Keys::parse(&text).with_context(|| path.display().to_string())?
+        }
+    };
+    let own = std::env::var("HOB_API_KEY").ok().filter(|key| !key.is_empty());
+    let own = own.map_or_else(Keys::default, |key| Keys::one(&key));
+    let theirs = variable("OLLAMA_ORIGINS").unwrap_or_default();
+    let theirs = theirs.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned);
+    Ok(Guard {
+        hosts: args.allow_host.clone(),
+        origins: args.allow_origin.iter().cloned().chain(theirs).collect(),
+        machine: hob_machine::host_name(),
+        keys: keys.and(own),
+    })
+}
+
+/// A file that only its owner may read.
+fn read_private(path: &Path) -> Result<String> {
+    let what = || format!("cannot read {}", path.display());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).with_context(what)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            bail!(
+                "{} can be read by others (mode {:o}); chmod 600 it",
+                path.display(),
+                mode & 0o777
+            );
+        }
+    }
+    std::fs::read_to_string(path).with_context(what)
+}
+
+fn log(args: &Args) -> Result<()> {
+    let filter = EnvFilter::try_new(&args.log)
+        .with_context(|| format!("'{}' is no filter of logs", args.log))?;
+    let told = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let told = told.with_ansi(std::io::stderr().is_terminal());
+    let set = match args.log_json {
+        true => told.json().try_init(),
+        false => told.with_target(false).try_init(),
+    };
+    set.map_err(|e| anyhow!("cannot tell what happens: {e}"))
 }
 
 fn keep_alive(text: &str) -> Result<KeepAlive, String> {

@@ -31,6 +31,7 @@ impl Terminal {
             .args(["-qec", &program, "/dev/null"])
             .env("HOB_HOME", home.path())
             .env("HOB_REGISTRY", "http://127.0.0.1:9")
+            .env("HOB_HOST", common::NOBODY)
             .env("TERM", "xterm")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,6 +1,6 @@
 //! Embeddings: every text is computed whole, in one step, and its hidden states become one vector. Texts of all requests
-//! are batched, clients taking turns by the rows that they had, between the steps of running answers. They take pages for that one step; prefixes
-//! are neither found nor kept, since an encoder's rows depend on what follows them.
+//! are batched, clients taking turns by the rows that they had, between the steps of running answers. They take pages for
+//! that one step; prefixes are neither found nor kept, since an encoder's rows depend on what follows them.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -40,6 +40,11 @@ pub struct Embedding {
 }
 
 impl Embedding {
+    /// What cancels it from elsewhere, while somebody waits.
+    pub fn canceller(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
     /// Waits for one vector per text.
     ///
     /// # Errors

@@ -302,6 +302,11 @@ impl Engine {
         self.0.plain.map_or(Ok(()), Err)
     }
 
+    /// Tokens of the longest text that can be embedded.
+    pub fn longest_text(&self) -> usize {
+        self.0.longest
+    }
+
     /// The limits it was started with.
     pub fn config(&self) -> &EngineConfig {
         &self.0.config

@@ -301,16 +301,13 @@ fn the_distribution_is_the_models_own() {
     let prompt = letters(9, 31);
     let mut runner = runner_of(&gguf(), limits(64, 1), |_| {});
     let mut expected = std::collections::BTreeMap::new();
-    for first in 0..3 {
-        for second in 0..3 {
-            let chain = [LETTERS[first], LETTERS[second]];
-            let (a, b, c) = (
-                chances(&mut runner, &prompt)[first],
-                chances(&mut runner, &[&prompt[..], &chain[..1]].concat())[second],
-                chances(&mut runner, &[&prompt[..], &chain].concat()),
-            );
-            for (third, c) in c.into_iter().enumerate() {
-                expected.insert([chain[0], chain[1], LETTERS[third]], a * b * c * DRAWS as f64);
+    let first = chances(&mut runner, &prompt);
+    for (a, &x) in first.iter().zip(&LETTERS) {
+        let second = chances(&mut runner, &[&prompt[..], &[x]].concat());
+        for (b, &y) in second.iter().zip(&LETTERS) {
+            let third = chances(&mut runner, &[&prompt[..], &[x, y]].concat());
+            for (c, &z) in third.iter().zip(&LETTERS) {
+                expected.insert([x, y, z], a * b * c * DRAWS as f64);
             }
         }
     }

@@ -24,10 +24,11 @@ pub struct Creation {
     pub requires: Option<String>,
 }
 
-impl Creation {
-    /// The layers of the result: the base's, under those of its own. Parameters are replaced one by one, messages and licences as a whole.
-    fn over(&self, base: Overlay) -> Overlay {
-        let own = self.overlay.clone();
+impl Overlay {
+    /// These layers over those of another model. Parameters are replaced one by one, messages and licences as a whole.
+    #[must_use]
+    pub fn over(self, base: Overlay) -> Overlay {
+        let own = self;
         let mut parameters = base.parameters;
         parameters.extend(own.parameters);
         let either = |own: Vec<String>, base| if own.is_empty() { base } else { own };
@@ -56,7 +57,7 @@ pub(crate) fn create(
     describe: &dyn Fn(&[PathBuf]) -> Option<Facts>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Stored, HubError> {
-    let overlay = creation.over(base);
+    let overlay = creation.overlay.clone().over(base);
     let (locks, mut layers) = weights(store, creation, stored.as_ref(), &overlay, progress)?;
     let mut config = config(creation, stored, describe);
     config.renderer = overlay.renderer.clone();

@@ -149,6 +149,27 @@ pub enum HubError {
         /// Why.
         error: SourceError,
     },
+    /// Whoever started a transfer wanted it to end.
+    #[error(
+        "stopped before it was done; what has arrived stays, and the next try goes on from there"
+    )]
+    Stopped,
+    /// What shall be a digest and is none.
+    #[error("'{digest}' is no digest: {reason}")]
+    BadDigest {
+        /// As given.
+        digest: String,
+        /// Why.
+        reason: String,
+    },
+    /// Bytes that are not those that were announced.
+    #[error("digest mismatch, expected \"sha256:{expected}\", got \"sha256:{found}\"")]
+    WrongDigest {
+        /// As announced.
+        expected: String,
+        /// As received.
+        found: String,
+    },
     /// The catalogue built into the program is malformed: a fault of the build.
     #[error("the built-in catalogue is malformed: {0}")]
     Catalogue(String),
@@ -290,6 +311,9 @@ pub enum SourceError {
     /// The file on the server was replaced while it was being fetched, and then again.
     #[error("the file there keeps changing while it is being fetched")]
     Changed,
+    /// Whoever started it wanted it to end.
+    #[error("stopped before it was done")]
+    Stopped,
     /// Neither Python nor its package installer is there.
     #[error("needs Python with pip, which was not found (tried {0})")]
     NoPip(String),

@@ -79,7 +79,7 @@ fn take(
     linking: Option<Linking>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Locks, Vec<Layer>), HubError> {
-    let digests = read(found, progress)?;
+    let digests = read(store, found, progress)?;
     let layers: Vec<Layer> = found.files.iter().zip(&digests).map(layer).collect();
     let locks = store.lock(&digests, || progress(Progress::Waiting))?;
     let missing = || found.files.iter().zip(&layers).filter(|(_, layer)| !store.has(layer));
@@ -87,6 +87,10 @@ fn take(
         store.require_space(missing().map(|(_, layer)| layer.size).sum())?;
     }
     for ((_, file), layer) in missing() {
+        if store.digest_of_upload(&file.path).is_some() {
+            store.adopt(&locks, &file.path, &layer.digest)?;
+            continue;
+        }
         unchanged(file)?;
         match linking {
             Some(linking) => store.link(&locks, &file.path, &layer.digest, linking)?,
@@ -145,7 +149,11 @@ fn of_variant(variant: &Variant<LocalFile>, projector: Option<&LocalFile>) -> Fo
 }
 
 /// The digest of each file.
-fn read(found: &Found, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Digest>, HubError> {
+fn read(
+    store: &Store,
+    found: &Found,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Digest>, HubError> {
     let total = found.files.iter().map(|(_, file)| file.bytes).sum();
     let mut before = 0;
     let mut digests = Vec::new();
@@ -155,7 +163,7 @@ fn read(found: &Found, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Digest>
             let done = (before + bytes).min(total);
             progress(Progress::Verifying { done, total });
         };
-        digests.push(match file.digest {
+        digests.push(match file.digest.or_else(|| store.digest_of_upload(&file.path)) {
             Some(digest) => digest,
             None => hash(&file.path, &mut told)?,
         });

@@ -19,10 +19,12 @@ mod reference;
 mod settings;
 mod shared;
 mod source;
+mod stop;
 mod store;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod upload;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,9 @@ pub use error::{HubError, SourceError, Tried};
 pub use local::{Facts, Keeper, Listing, LocalModel, Overlay};
 pub use pull::{Choice, Chooser, Wishes};
 pub use source::Found;
+pub use stop::Stop;
 pub use store::{Damaged, Finding, Garbage, Linking};
+pub use upload::{Gathered, Upload};
 
 /// SHA-256 of some bytes, in 64 hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
@@ -65,6 +69,17 @@ pub enum Progress {
         done: u64,
         /// Bytes of the transfer.
         total: u64,
+    },
+    /// The next of the model's files: what follows is about it.
+    File {
+        /// Its SHA-256, if that is known.
+        digest: Option<String>,
+        /// Bytes of all files before it, which `Bytes` counts too.
+        before: u64,
+        /// Its length, if that is known.
+        bytes: Option<u64>,
+        /// Whether it is here already; then nothing follows.
+        here: bool,
     },
     /// Bytes on the disk are being unpacked or checked.
     Verifying {
@@ -126,6 +141,14 @@ impl Hub {
         };
         let settings = Settings::from_env(store.root());
         Ok(Hub { store, shared, catalogue: Catalogue::built_in()?, settings })
+    }
+
+    /// The same hub, whose pulls and pushes end soon after this is asked for.
+    #[must_use]
+    pub fn until(&self, stop: &Stop) -> Hub {
+        let mut hub = self.clone();
+        hub.settings.net.stop = stop.clone();
+        hub
     }
 
     /// The folder everything is kept in.
@@ -217,9 +240,34 @@ impl Hub {
         wishes: &Wishes,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<LocalModel, HubError> {
-        let parsed = reference::parse(reference)?;
-        let name = match &parsed {
-            Reference::File(path) => return LocalModel::file(reference, path),
+        match reference::parse(reference)? {
+            Reference::File(path) => LocalModel::file(reference, &path),
+            parsed => self.pull_parsed(&parsed, wishes, progress),
+        }
+    }
+
+    /// As [`Hub::pull`], but the reference is a name and never a path or the address of a file, so a stranger may say it.
+    ///
+    /// # Errors
+    /// As `pull`.
+    pub fn pull_named(
+        &self,
+        name: &str,
+        wishes: &Wishes,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<LocalModel, HubError> {
+        let wanted = reference::wanted_or_address(name)?;
+        self.pull_parsed(&Reference::Model(wanted), wishes, progress)
+    }
+
+    fn pull_parsed(
+        &self,
+        parsed: &Reference,
+        wishes: &Wishes,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<LocalModel, HubError> {
+        let name = match parsed {
+            Reference::File(path) => return Err(HubError::NoSuchFile { path: path.clone() }),
             Reference::Url(url) => name_of_url(url)?,
             Reference::Model(wanted) => wanted.name.clone(),
         };
@@ -228,7 +276,8 @@ impl Hub {
             Ok(Some(stored)) if !wishes.update && !wishes.hugging_face_cache => stored,
             // A damaged model is fetched again.
             Ok(_) | Err(HubError::Damaged { .. }) => {
-                let plan = self.plan(&parsed, &name, wishes, progress)?;
+                let plan = self.plan(parsed, &name, wishes, progress)?;
+                self.settings.net.stop.check()?;
                 let stored = pull::carry_out(self, &plan, wishes, progress)?;
                 if wishes.hugging_face_cache {
                     pull::share(self, &plan, &stored, progress)?;
@@ -336,13 +385,19 @@ impl Hub {
         progress(Progress::Resolving { source: registry.words() });
         let manifest = self.store.manifest_bytes(&stored.name)?;
         let all: u64 = stored.manifest.blobs().map(|layer| layer.size).sum();
-        let mut before = Vec::new();
+        let (mut last, mut earlier): (Option<(digest::Digest, u64)>, u64) = (None, 0);
         let mut told = |event| {
             if let source::Pushed::Blob { digest, done, total } = event {
-                if before.last().is_none_or(|(last, _)| *last != digest) {
-                    before.push((digest, total));
+                if last.is_none_or(|(last, _)| last != digest) {
+                    earlier += last.map_or(0, |(_, total)| total);
+                    last = Some((digest, total));
+                    progress(Progress::File {
+                        digest: Some(digest.to_string()),
+                        before: earlier,
+                        bytes: Some(total),
+                        here: false,
+                    });
                 }
-                let earlier: u64 = before[..before.len() - 1].iter().map(|(_, total)| total).sum();
                 progress(Progress::Bytes { done: (earlier + done).min(all), total: all });
             }
         };

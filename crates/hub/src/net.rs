@@ -15,6 +15,8 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Proxy};
 
+use crate::stop::Stop;
+
 /// Most redirects of one request.
 const MAX_HOPS: usize = 8;
 
@@ -246,6 +248,8 @@ pub(crate) struct Net {
     /// Reaches public addresses only, unless a proxy does the looking up.
     guarded: Agent,
     pub patience: Patience,
+    /// Whose work it is may want it to end.
+    pub stop: Stop,
     names: Names,
 }
 
@@ -261,7 +265,7 @@ impl Net {
             Agent::with_parts(config(&patience), DefaultConnector::new(), resolver)
         };
         let (open, guarded) = (agent(false), agent(true));
-        Net { open, guarded, patience, names }
+        Net { open, guarded, patience, stop: Stop::default(), names }
     }
 
     /// The same servers with little patience, for what is welcome and not needed.
@@ -272,7 +276,7 @@ impl Net {
             failures: 1,
             backoff: Duration::ZERO,
         };
-        Net::with_names(patience, self.names.clone())
+        Net { stop: self.stop.clone(), ..Net::with_names(patience, self.names.clone()) }
     }
 
     /// Sends a request and follows redirects of GET and HEAD.

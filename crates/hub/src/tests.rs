@@ -21,6 +21,7 @@ mod shared;
 mod stored;
 mod traced;
 mod transfer;
+mod upload;
 mod wire;
 
 use std::path::Path;

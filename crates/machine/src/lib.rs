@@ -79,6 +79,11 @@ impl Machine {
     }
 }
 
+/// The name that this machine gives itself.
+pub fn host_name() -> Option<String> {
+    System::host_name().ok()
+}
+
 fn cpu(system: &System) -> Cpu {
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     let logical = system.cpus().len().max(usable);

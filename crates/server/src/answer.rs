@@ -9,8 +9,10 @@ use hob_engine::{Done, Event, Finish, Logprobs, Request, Speculate, Timings};
 use hob_text::{ChatAnswer, ChatEvent, ChatParser, Token, Tokenizer};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::access::Record;
 use crate::constrain::read_call;
 use crate::error::{ApiError, Kind};
+use crate::guard::MOST_PRIORITY;
 use crate::ids;
 use crate::loaded::Loaded;
 use crate::models::Lease;
@@ -27,6 +29,17 @@ pub struct Caller {
     pub client: u64,
     /// Higher is served first.
     pub priority: i8,
+    /// The highest that it may have.
+    pub most: i8,
+}
+
+impl Caller {
+    /// With the priority that the request's body asks for, as far as it may have it.
+    #[must_use]
+    pub fn asking(self, priority: Option<i8>) -> Self {
+        let priority = priority.map_or(self.priority, |p| p.max(-MOST_PRIORITY).min(self.most));
+        Caller { priority, ..self }
+    }
 }
 
 /// What is asked of a model.
@@ -253,6 +266,7 @@ impl Prepared {
             thinking: 0,
             ended: false,
             started: Instant::now(),
+            record: Record::current(),
         })
     }
 }
@@ -271,6 +285,7 @@ pub struct Answer {
     thinking: usize,
     ended: bool,
     started: Instant,
+    record: Option<Arc<Record>>,
 }
 
 impl Answer {
@@ -284,12 +299,13 @@ impl Answer {
         }
         let unavailable = |message: &str| Some(Err(ApiError::new(Kind::Unavailable, message)));
         let event = tokio::select! {
+            // What has come for a reader who is slow does not keep the end back.
             biased;
-            event = self.events.recv() => event,
             () = self.lease.shutdown().ending() => {
                 self.ended = true;
                 return unavailable("the server is shutting down");
             }
+            event = self.events.recv() => event,
         };
         let Some(event) = event else {
             self.ended = true;
@@ -300,6 +316,9 @@ impl Answer {
                 Ok(Heard::Started { prompt_tokens, cached_tokens })
             }
             Event::Token { id, text, logprobs } => {
+                if let Some(record) = &self.record {
+                    record.token(self.lease.loaded().name());
+                }
                 let logprob = logprobs.map(|l| token_logprob(&self.loaded().tokenizer, id, &l));
                 let events = self.read(&text);
                 Ok(Heard::Piece(Piece { events, id: Some(id), logprob }))
@@ -413,7 +432,7 @@ impl Answer {
             }
         };
         let before = self.lease.asked().map_or(0.0, |at| (self.started - at).as_secs_f64());
-        Ok(Heard::End(Box::new(End {
+        let end = End {
             reason,
             called: self.calls > 0,
             prompt_tokens: done.prompt_tokens,
@@ -426,7 +445,11 @@ impl Answer {
             timings: done.timings,
             before,
             load: self.lease.load_seconds(),
-        })))
+        };
+        if let Some(record) = &self.record {
+            record.ended(self.loaded().name(), &end);
+        }
+        Ok(Heard::End(Box::new(end)))
     }
 }
 

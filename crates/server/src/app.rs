@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,21 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
+use futures_util::FutureExt;
 use hob_hub::Hub;
 use tokio::net::TcpListener;
 
+use crate::access::access;
+use crate::describe::Cards;
 use crate::dialect;
+use crate::dialect::own::Tokenizers;
 use crate::error::{ApiError, Kind};
-use crate::http::{listen, shape};
-use crate::models::{Models, PoolSettings};
+use crate::guard::{Guard, guard};
+use crate::http::{holder, listen, shape};
+use crate::jobs::Jobs;
+use crate::metrics::Metrics;
+use crate::models::{Models, PoolSettings, blocking};
+use crate::routes::Routes;
 use crate::shutdown::Shutdown;
 
 /// What a server is told.
@@ -24,6 +33,8 @@ use crate::shutdown::Shutdown;
 pub struct Config {
     /// How models are loaded and kept.
     pub models: PoolSettings,
+    /// Who is let in.
+    pub guard: Guard,
     /// How long running answers have when the server goes down.
     pub grace: Duration,
 }
@@ -35,8 +46,16 @@ pub struct State {
     pub models: Arc<Models>,
     /// The settings.
     pub config: Arc<Config>,
+    /// Pulls, pushes and creations on their way.
+    pub jobs: Arc<Jobs>,
+    /// What the files of models say.
+    pub cards: Arc<Cards>,
     /// The end.
     pub shutdown: Arc<Shutdown>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Vocabularies of models that are not loaded.
+    pub(crate) tokenizers: Arc<Tokenizers>,
 }
 
 /// Why there is no server.
@@ -71,7 +90,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-            Err(ServeError::Taken { address, holder: None })
+            let holder = blocking(move || holder::holder(address)).await.ok().flatten();
+            Err(ServeError::Taken { address, holder })
         }
         Err(source) => Err(ServeError::Bind { address, source }),
     }
@@ -82,18 +102,37 @@ impl State {
     pub fn new(hub: Hub, config: Config) -> Self {
         let shutdown = Arc::new(Shutdown::default());
         let models = Models::new(Arc::new(hub), config.models.clone(), shutdown.clone());
-        State { models: Arc::new(models), config: Arc::new(config), shutdown }
+        State {
+            models: Arc::new(models),
+            config: Arc::new(config),
+            jobs: Arc::default(),
+            cards: Arc::default(),
+            shutdown,
+            metrics: Arc::default(),
+            tokenizers: Arc::default(),
+        }
     }
+}
+
+/// All routes.
+pub fn routes() -> Routes {
+    dialect::own::routes()
+        .and(dialect::ollama::routes())
+        .and(dialect::anthropic::routes())
+        .and(dialect::openai::routes())
 }
 
 /// All routes with their layers.
 pub fn router(state: State) -> Router {
-    Router::new()
-        .merge(dialect::ollama::routes())
+    routes()
+        .router()
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(contained))
         .layer(from_fn_with_state(state.clone(), open))
+        .layer(from_fn_with_state(state.clone(), guard))
         .layer(from_fn(shape::errors))
+        .layer(from_fn_with_state(state.clone(), access))
         .layer(middleware::map_response(name))
         .with_state(state)
 }
@@ -114,15 +153,29 @@ async fn wrong_method(request: Request) -> ApiError {
     ApiError::new(Kind::Method, format!("{path} does not take {method}"))
 }
 
-/// Refuses new work while the server goes down.
+/// A handler that panics fails its own request only.
+async fn contained(request: Request, next: Next) -> Response {
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    handled.unwrap_or_else(|_| ApiError::internal("the server made a mistake").into_response())
+}
+
+/// Refuses new work while the server goes down, and old work in the end; streams say themselves that they end.
 async fn open(
     axum::extract::State(state): axum::extract::State<State>,
     request: Request,
     next: Next,
 ) -> Response {
-    match state.shutdown.is_closing() {
-        true => ApiError::new(Kind::Unavailable, "the server is shutting down").into_response(),
-        false => next.run(request).await,
+    let asks = matches!(request.uri().path(), "/health" | "/ready" | "/metrics");
+    let down = || ApiError::new(Kind::Unavailable, "the server is shutting down").into_response();
+    if asks {
+        return next.run(request).await;
+    }
+    if state.shutdown.is_closing() {
+        return down();
+    }
+    tokio::select! {
+        response = next.run(request) => response,
+        () = state.shutdown.ending() => down(),
     }
 }
 

@@ -126,12 +126,15 @@ pub struct ApiError {
     pub code: Option<&'static str>,
     /// When another try makes sense.
     pub retry_after: Option<Duration>,
+    /// Of a prompt that is too long: its tokens, and how many it may have.
+    pub too_long: Option<(usize, usize)>,
 }
 
 impl ApiError {
     /// An error of a kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), param: None, code: None, retry_after: None }
+        let message = message.into();
+        Self { kind, message, param: None, code: None, retry_after: None, too_long: None }
     }
 
     /// The request is wrong.
@@ -166,7 +169,11 @@ impl ApiError {
             "the prompt has {tokens} tokens, but the context holds {context} and one must be left for the answer; \
             shorten it, ask for a larger context, or for truncation"
         );
-        Self { code: Some("context_length_exceeded"), ..Self::invalid(message) }
+        Self {
+            code: Some("context_length_exceeded"),
+            too_long: Some((tokens, context.saturating_sub(1))),
+            ..Self::invalid(message)
+        }
     }
 
     /// The same, with a word for programs.

@@ -70,6 +70,14 @@ impl ModelFile {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<ModelFile, LoadError> {
         hub.check(&local, progress)?;
+        ModelFile::peek(hub, local)
+    }
+
+    /// Opens what the hub has found as it is: for looking at its description, not for running it.
+    ///
+    /// # Errors
+    /// When it is no model.
+    pub fn peek(hub: &Hub, local: LocalModel) -> Result<ModelFile, LoadError> {
         let gguf = open_gguf(&local)?;
         let overlay = hub.overlay(&local)?;
         Ok(ModelFile { local, gguf: Arc::new(gguf), overlay })

@@ -248,7 +248,7 @@ fn template(file: &ModelFile, tokenizer: &Tokenizer) -> Result<Option<Template>,
 }
 
 /// Spellings of the three tokens in the vocabularies of Qwen, DeepSeek, StarCoder, CodeLlama, CodeGemma, Codestral and Granite.
-const INFILL: &[[&str; 3]] = &[
+pub(crate) const INFILL: [[&str; 3]; 6] = [
     ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
     ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
     ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::ApiError;
 use crate::loaded::Loaded;
+use crate::turns;
 
 /// Whether and how much a model thinks before it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub struct Conversation {
     pub template: Option<String>,
     /// Further variables for the template.
     pub variables: Map<String, Value>,
+    /// The last message is the beginning of the answer, if it is the assistant's and has no calls.
+    pub continues: bool,
 }
 
 /// What is to be continued.
@@ -157,8 +160,12 @@ impl Loaded {
         let options = options(chat);
         let mut messages = self.with_stored(&chat.messages);
         let render = |messages: &[Message]| -> Result<(String, Vec<Token>), ApiError> {
-            let text = template.render(messages, &options)?;
-            let tokens = self.tokens(&text);
+            let (messages, begun) = match messages.split_last().filter(|_| chat.continues) {
+                Some((last, before)) if begins_answer(last) => (before, last.content.as_str()),
+                _ => (messages, ""),
+            };
+            let text = turns::render(messages, |messages| template.render(messages, &options))?;
+            let tokens = self.tokens(&format!("{text}{begun}"));
             Ok((text, tokens))
         };
         let (mut text, mut tokens) = render(&messages)?;
@@ -175,7 +182,12 @@ impl Loaded {
                 (text, tokens) = render(&messages)?;
             }
         }
-        let parser = ChatParser::new(template.format(), &text, options.tools.as_ref());
+        let mut parser = ChatParser::new(template.format(), &text, options.tools.as_ref());
+        if let Some(last) = messages.last().filter(|m| chat.continues && begins_answer(m)) {
+            // What the caller has written is read, but not answered.
+            parser.push(&last.content);
+            text.push_str(&last.content);
+        }
         let dropped = full.saturating_sub(tokens.len());
         Ok(Prompt { tokens, text: Some(text), parser: Some(parser), dropped })
     }
@@ -237,6 +249,10 @@ impl Loaded {
         }
         Ok(Prompt { tokens, text: None, parser: None, dropped: 0 })
     }
+}
+
+fn begins_answer(message: &Message) -> bool {
+    message.role == "assistant" && message.tool_calls.is_none()
 }
 
 fn options(chat: &Conversation) -> RenderOptions {

@@ -3,6 +3,7 @@
 
 use hob_engine::sample::{OptionError, SampleOptions};
 use hob_gguf::{MetaError, Metadata};
+use serde_json::{Map, Value};
 
 use crate::file::ModelFile;
 
@@ -118,6 +119,49 @@ impl Sampling {
         Ok(())
     }
 
+    /// All of them as the `options` of a request that leave nothing to the model.
+    pub fn to_options(&self) -> Map<String, Value> {
+        let o = &self.options;
+        // By its digits: 0.9 is not to become 0.8999999761581421.
+        let float = |x: f32| x.to_string().parse::<f64>().map_or(Value::Null, Value::from);
+        let or_minus_one = |n: Option<u64>| n.map_or(Value::from(-1), Value::from);
+        let count = |n: Option<usize>| or_minus_one(n.map(|n| n as u64));
+        [
+            ("temperature", float(o.temperature)),
+            ("top_k", o.top_k.into()),
+            ("top_p", float(o.top_p)),
+            ("min_p", float(o.min_p)),
+            ("typical_p", float(o.typical_p)),
+            ("repeat_penalty", float(o.repeat_penalty)),
+            ("repeat_last_n", count(o.repeat_last_n)),
+            ("presence_penalty", float(o.presence_penalty)),
+            ("frequency_penalty", float(o.frequency_penalty)),
+            ("seed", or_minus_one(o.seed)),
+            ("num_predict", count(self.max_tokens)),
+            ("stop", self.stop.clone().into()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
+    /// From what [`Sampling::to_options`] made; what is no parameter is passed over.
+    ///
+    /// # Errors
+    /// For a value that a parameter cannot have.
+    pub fn from_options(options: &Map<String, Value>) -> Result<Sampling, SamplingError> {
+        let mut sampling = Sampling::default();
+        for (name, value) in options.iter().filter(|(name, _)| PARAMETERS.contains(&name.as_str()))
+        {
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            for value in values {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                sampling.set(name, &text)?;
+            }
+        }
+        Ok(sampling)
+    }
+
     /// Name and value of what differs from the defaults, as Ollama's `parameters` text has them.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let (o, d) = (&self.options, SampleOptions::default());
@@ -198,6 +242,19 @@ mod tests {
         assert!(
             Sampling::of_file(&meta).unwrap_err().to_string().contains("general.sampling.temp")
         );
+    }
+
+    #[test]
+    fn options_say_all_of_it() {
+        let mut sampling =
+            Sampling { stop: vec!["a\"b".into(), "é".into()], ..Sampling::default() };
+        for (name, value) in [("temperature", "0.3"), ("seed", "7"), ("repeat_last_n", "-1")] {
+            sampling.set(name, value).unwrap();
+        }
+        let options = sampling.to_options();
+        assert_eq!(options.keys().collect::<Vec<_>>(), PARAMETERS);
+        assert_eq!((&options["temperature"], &options["num_predict"]), (&0.3.into(), &(-1).into()));
+        assert_eq!(Sampling::from_options(&options).unwrap(), sampling);
     }
 
     #[test]

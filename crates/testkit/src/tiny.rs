@@ -32,6 +32,8 @@ pub struct Tiny {
     pub matrices: GgmlType,
     /// Seed of the weights.
     pub seed: u64,
+    /// Chat template in Jinja, for a model that can be talked to.
+    pub template: Option<&'static str>,
 }
 
 impl Tiny {
@@ -55,6 +57,7 @@ impl Tiny {
             context: 1024,
             matrices: GgmlType::F32,
             seed: 1,
+            template: None,
         }
     }
 
@@ -112,7 +115,10 @@ impl Tiny {
             .set(&key("attention.head_count"), self.heads)
             .set(&key("attention.head_count_kv"), self.kv_heads)
             .set(&key("attention.layer_norm_rms_epsilon"), 1e-5f32);
-        let meta = self.family_meta(meta);
+        let mut meta = self.family_meta(meta);
+        if let Some(template) = self.template {
+            meta.insert("tokenizer.chat_template", template);
+        }
         let tokens: Vec<String> = (0..self.vocab).map(token).collect();
         let types: Vec<i32> = (0..self.vocab).map(token_type).collect();
         meta.set("tokenizer.ggml.model", "gpt2")

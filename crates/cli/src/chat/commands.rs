@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn help_names_every_parameter() {
-        for name in crate::sampling::PARAMETERS {
+        for name in hob_server::PARAMETERS {
             assert!(HELP_PARAMETER.contains(&format!("\n  {name} ")), "{name}");
         }
     }

@@ -10,6 +10,9 @@ use std::process::{Command, Output, Stdio};
 use hob_testkit::{Family, Tiny};
 use tempfile::TempDir;
 
+/// Where nobody listens.
+pub const NOBODY: &str = "127.0.0.1:9";
+
 /// A home with nothing in it but small models.
 pub struct Home {
     dir: TempDir,
@@ -38,6 +41,11 @@ impl Home {
         path
     }
 
+    /// The whole of it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The store's folder.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("hob")
@@ -50,6 +58,8 @@ impl Home {
         for variable in ["HF_ENDPOINT", "MODELSCOPE_DOMAIN", "HOB_REGISTRY", "PIP_INDEX_URL"] {
             command.env(variable, "http://127.0.0.1:9");
         }
+        // Nor a server that is running.
+        command.env("HOB_HOST", NOBODY).env_remove("OLLAMA_HOST").env_remove("HOB_API_KEY");
         // Nor what other programs keep on the developer's machine.
         command.env("HOME", self.dir.path());
         for variable in ["OLLAMA_MODELS", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HF_TOKEN"] {

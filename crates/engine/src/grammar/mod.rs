@@ -1,6 +1,7 @@
 //! Constrained answers: a rule (JSON, a schema, an expression, a Lark grammar) is compiled to the tokens that may come next.
 //! llguidance does the matching; here are its tables, limits that end bombs early, and thinking before the answer. Absent: sampling.
 
+mod adapt;
 mod follow;
 mod markers;
 mod repeats;
@@ -70,7 +71,8 @@ fn limits() -> ParserLimits {
 pub enum Rule {
     /// Any JSON object.
     Json,
-    /// JSON that a JSON schema describes (drafts 4 to 2020-12; `oneOf` is taken for `anyOf`; integers without bounds fit 64 bits).
+    /// JSON that a JSON schema describes (drafts 4 to 2020-12; integers without bounds fit 64 bits). Alternatives of `oneOf` are set apart by
+    /// their types, constants and required properties; those that cannot be are taken for `anyOf`.
     Schema(serde_json::Value),
     /// A text that all of a regular expression matches, in the syntax of Rust's `regex`.
     Regex(String),

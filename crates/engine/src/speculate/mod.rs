@@ -176,7 +176,9 @@ impl Speculator {
 
     /// Learns how long a step took.
     pub(crate) fn learn(&mut self, rows: usize, seconds: f64) {
-        self.costs.learn(rows, seconds);
+        if rows > 0 {
+            self.costs.learn(rows, seconds);
+        }
     }
 }
 

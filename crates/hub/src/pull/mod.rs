@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::shared::Place;
 use crate::store::{Locks, Store, Stored};
 use crate::transfer::{self, Job};
-use crate::{Hub, Progress};
+use crate::{Hub, Progress, Stop};
 
 pub(crate) use plan::{Blob, Plan};
 
@@ -75,7 +75,8 @@ pub(crate) fn carry_out(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Stored, HubError> {
     let store = &hub.store;
-    let (locks, waited) = lock(store, plan, progress)?;
+    let stop = &hub.settings.net.stop;
+    let (locks, waited) = lock(store, plan, stop, progress)?;
     // Another process may have stored it while this one waited.
     if waited && let Ok(Some(stored)) = store.get(&plan.name) {
         return Ok(stored);
@@ -85,6 +86,13 @@ pub(crate) fn carry_out(
     let mut fetched = Fetched { locks, layers: Vec::new(), sources: Vec::new() };
     let mut done = 0;
     for blob in &plan.blobs {
+        stop.check()?;
+        progress(Progress::File {
+            digest: blob.digest.map(|digest| digest.to_string()),
+            before: done,
+            bytes: blob.bytes,
+            here: blob.digest.is_some() && store.has(&blob.layer()),
+        });
         let mut sum = |event| progress(in_all(event, done, total));
         fetched.add(hub, plan, blob, &mut sum)?;
         done += fetched.layers.last().map_or(0, |layer| layer.size);
@@ -121,18 +129,20 @@ pub(crate) fn share(
 fn lock(
     store: &Store,
     plan: &Plan,
+    stop: &Stop,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Locks, bool), HubError> {
     let mut waited = false;
     let mut waiting = || {
         waited = true;
         progress(Progress::Waiting);
+        stop.check()
     };
     let (large, small): (Vec<&Blob>, Vec<&Blob>) =
         plan.blobs.iter().partition(|blob| blob.layer.kind().is_weights());
     let keys = |blobs: Vec<&Blob>| blobs.iter().map(|blob| blob.key()).collect::<Vec<_>>();
-    let first = store.lock(&keys(large), &mut waiting)?;
-    let locks = first.with(store.lock(&keys(small), &mut waiting)?);
+    let first = store.lock_unless(&keys(large), &mut waiting)?;
+    let locks = first.with(store.lock_unless(&keys(small), &mut waiting)?);
     Ok((locks, waited))
 }
 

@@ -150,6 +150,9 @@ impl Upload<'_> {
         let (mut failures, mut best) = (0, 0);
         while state.done < total {
             progress(state.done);
+            if self.registry.net.stop.asked() {
+                return Err(SourceError::Stopped);
+            }
             let bytes = read_at(file, state.done, self.part.min(total - state.done))
                 .map_err(|e| local(e.to_string()))?;
             let Err(reason) = self.send_part(state, &bytes)? else { continue };

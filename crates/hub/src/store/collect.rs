@@ -15,6 +15,9 @@ use crate::name::ModelName;
 /// What was left undone for this long is not going on any more, as far as `gc` can tell.
 const OLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How long an upload may wait for a model to be made of it.
+const UPLOADED: Duration = Duration::from_secs(24 * 3600);
+
 /// A file that is of no use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Garbage {
@@ -22,7 +25,7 @@ pub struct Garbage {
     pub path: PathBuf,
     /// Its bytes on the disk.
     pub bytes: u64,
-    /// What it was: `blob`, `partial`, `temporary`.
+    /// What it was: `blob`, `partial`, `upload`, `temporary`.
     pub kind: &'static str,
 }
 
@@ -98,9 +101,22 @@ impl Store {
                 let _ = self.fs.remove(&self.parts(digest));
             }
         }
+        self.sweep_uploads(&mut removed)?;
         self.sweep_maps()?;
         self.sweep_temporary(&mut removed)?;
         Ok(removed)
+    }
+
+    /// Uploads that nobody made a model of in a day.
+    fn sweep_uploads(&self, removed: &mut Vec<Garbage>) -> Result<(), HubError> {
+        let locks = self.lock_free(&self.digests_in("uploads")?)?;
+        for digest in locks.digests() {
+            let path = self.uploaded(digest);
+            if age(&path).is_some_and(|age| age > UPLOADED) {
+                removed.push(self.discard(path, "upload")?);
+            }
+        }
+        Ok(())
     }
 
     /// Checksums of parts that are not here any more.

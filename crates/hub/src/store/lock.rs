@@ -38,6 +38,18 @@ impl Locks {
 impl Store {
     /// Takes the locks of some blobs, waiting as long as another process holds one; `waiting` is called each time it was still held.
     pub fn lock(&self, digests: &[Digest], mut waiting: impl FnMut()) -> Result<Locks, HubError> {
+        self.lock_unless(digests, || {
+            waiting();
+            Ok(())
+        })
+    }
+
+    /// As `lock`, until `waiting` has enough of it.
+    pub fn lock_unless(
+        &self,
+        digests: &[Digest],
+        mut waiting: impl FnMut() -> Result<(), HubError>,
+    ) -> Result<Locks, HubError> {
         self.prepare()?;
         let mut held = Vec::new();
         for digest in in_order(digests) {
@@ -46,7 +58,7 @@ impl Store {
                     held.push((digest, file));
                     break;
                 }
-                waiting();
+                waiting()?;
                 std::thread::sleep(POLL);
             }
         }

@@ -111,6 +111,17 @@ impl Store {
         self.root.join("tmp").join(format!("sha256-{digest}"))
     }
 
+    /// Where a blob waits that was uploaded and that no model names yet.
+    pub fn uploaded(&self, digest: &Digest) -> PathBuf {
+        self.root.join("uploads").join(format!("sha256-{digest}"))
+    }
+
+    /// The digest of an upload, which its name tells.
+    pub fn digest_of_upload(&self, path: &Path) -> Option<Digest> {
+        let digest = path.file_name()?.to_str()?.strip_prefix("sha256-")?.parse().ok()?;
+        (self.uploaded(&digest) == path).then_some(digest)
+    }
+
     /// Whether the whole blob is here. Content was verified before it got its name; the length is checked again because it is cheap.
     pub fn has(&self, layer: &Layer) -> bool {
         fs::metadata(self.blob(&layer.digest)).is_ok_and(|m| m.is_file() && m.len() == layer.size)

@@ -63,6 +63,13 @@ impl Store {
         Ok(())
     }
 
+    /// Gives a complete, verified file its place among the uploads.
+    pub fn keep_upload(&self, from: &Path, digest: &Digest) -> Result<(), HubError> {
+        // Its time of change says when it came, until it is a blob.
+        self.fs.sync(from).map_err(io_error("sync", from))?;
+        self.rename_into(from, &self.uploaded(digest))
+    }
+
     /// Makes a blob of a file that stays where it is. The caller has hashed it and holds its lock.
     pub fn link(
         &self,
@@ -152,7 +159,7 @@ impl Store {
     }
 
     /// Why this content could not be written: on a full disk, how much room it takes.
-    fn unwritten(&self, path: &Path, content: &[u8]) -> impl FnOnce(io::Error) -> HubError {
+    pub fn unwritten(&self, path: &Path, content: &[u8]) -> impl FnOnce(io::Error) -> HubError {
         let (root, needed) = (self.root.clone(), content.len() as u64);
         let other = io_error("write", path);
         move |e| match e.kind() {

@@ -248,6 +248,7 @@ impl<'a> Follower<'a> {
     ) -> Result<Digest, FetchError> {
         loop {
             team.check();
+            self.shared.net.stop.check()?;
             let prefix = self.look();
             self.tell(prefix == Prefix::Complete, progress);
             match prefix {

@@ -5,11 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
+use crate::guard::Ends;
 use crate::shutdown::Shutdown;
 
 /// Connections at once; more wait to be accepted.
@@ -31,6 +31,9 @@ const HEAD_TIME: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 64 << 10;
 /// How long a client may take nothing while there is something for it.
 const WRITE_TIME: Duration = Duration::from_secs(120);
+/// How long what a client still sends is read after the last response, so that it reads why it was refused before it hears that nobody
+/// listens.
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Serves until the end: while the server goes down it still accepts, so that those who ask whether it is ready hear that it is not.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: Arc<Shutdown>) {
@@ -60,9 +63,10 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: Arc<Shutdown>) 
 
 async fn connection(stream: TcpStream, peer: SocketAddr, app: Router, shutdown: Arc<Shutdown>) {
     let _ = stream.set_nodelay(true);
+    let ends = Ends { peer, own: stream.local_addr().unwrap_or(peer) };
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ends);
         app.clone().call(request)
     });
     let mut closing = shutdown.is_closing();
@@ -71,7 +75,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, app: Router, shutdown: 
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_HEAD)
         .keep_alive(!closing);
-    let io = TokioIo::new(Patient { stream, stalled: None });
+    let io = TokioIo::new(Patient { stream, stalled: None, lingers: None });
     let mut serving = std::pin::pin!(http.serve_connection(io, service));
     loop {
         tokio::select! {
@@ -90,6 +94,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, app: Router, shutdown: 
 struct Patient {
     stream: TcpStream,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Set once there was something unread at the end.
+    lingers: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
@@ -150,6 +156,23 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.lingers.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        let mut scratch = [0; 8 << 10];
+        loop {
+            let mut unread = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut unread) {
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {
+                    self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER_TIME)));
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        match &mut self.lingers {
+            None => Poll::Ready(Ok(())),
+            Some(lingers) => lingers.as_mut().poll(cx).map(Ok),
+        }
     }
 }

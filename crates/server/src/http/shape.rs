@@ -28,7 +28,7 @@ impl Dialect {
     pub fn of(path: &str) -> Self {
         match path {
             _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
-            _ if path.starts_with("/v1/") => Dialect::OpenAi,
+            _ if path.starts_with("/v1/") || path == "/rerank" => Dialect::OpenAi,
             _ => Dialect::Ollama,
         }
     }
@@ -45,26 +45,35 @@ impl Dialect {
 
     /// The body that it has for an error; also what is sent when a stream fails.
     pub fn error(self, error: &ApiError) -> Value {
-        let message = &error.message;
+        let message = error.message.as_str();
         match self {
             Dialect::Ollama => json!({"error": message}),
             Dialect::OpenAi => json!({"error": {
-                "message": message,
+                "message": open_ai_message(error),
                 "type": open_ai_type(error.kind),
                 "param": error.param,
                 "code": error.code,
             }}),
             Dialect::Anthropic => json!({"type": "error", "error": {
                 "type": anthropic_type(error.kind),
-                "message": message,
+                "message": anthropic_message(error),
             }}),
         }
     }
 
+    /// The same, with the request's identifier where the dialect has a place for it.
+    pub fn error_of(self, error: &ApiError, id: &RequestId) -> Value {
+        let mut value = self.error(error);
+        if self == Dialect::Anthropic {
+            value["request_id"] = id.0.as_str().into();
+        }
+        value
+    }
+
     /// The whole response for an error.
-    pub fn response(self, error: &ApiError) -> Response {
+    pub fn response(self, error: &ApiError, id: &RequestId) -> Response {
         let status = StatusCode::from_u16(self.status(error)).unwrap_or_default();
-        let mut response = Response::new(Body::from(self.error(error).to_string()));
+        let mut response = Response::new(Body::from(self.error_of(error, id).to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -82,12 +91,15 @@ fn seconds(time: Duration) -> u64 {
 
 fn open_ai_type(kind: Kind) -> &'static str {
     match kind {
-        Kind::Invalid | Kind::Method | Kind::TooLarge | Kind::Unsupported | Kind::Timeout => {
-            "invalid_request_error"
-        }
+        // OpenAI calls an unknown model, too, an invalid request.
+        Kind::Invalid
+        | Kind::NotFound
+        | Kind::Method
+        | Kind::TooLarge
+        | Kind::Unsupported
+        | Kind::Timeout => "invalid_request_error",
         Kind::Unauthorized => "authentication_error",
         Kind::Forbidden => "permission_error",
-        Kind::NotFound => "not_found_error",
         Kind::Busy => "rate_limit_error",
         Kind::Unavailable | Kind::Memory | Kind::Internal => "api_error",
     }
@@ -106,19 +118,42 @@ fn anthropic_type(kind: Kind) -> &'static str {
     }
 }
 
+/// Gateways look for these words, and take a model with more context when they find them.
+fn open_ai_message(error: &ApiError) -> String {
+    match error.too_long {
+        Some((_, most)) => {
+            let most = most.saturating_add(1);
+            format!("This model's maximum context length is {most} tokens: {}", error.message)
+        }
+        None => error.message.clone(),
+    }
+}
+
+/// Claude Code looks for these words, and shortens the conversation when it finds them.
+fn anthropic_message(error: &ApiError) -> String {
+    match error.too_long {
+        Some((tokens, most)) => {
+            format!("prompt is too long: {tokens} tokens > {most} maximum; {}", error.message)
+        }
+        None => error.message.clone(),
+    }
+}
+
+/// By which a request can be asked after: an extension of the request, which `access` puts there and into the head of the response.
+#[derive(Clone, Debug, Default)]
+pub struct RequestId(pub String);
+
 /// The layer that turns an [`ApiError`] beside a response into the dialect's answer.
 pub async fn errors(request: Request, next: Next) -> Response {
     let dialect = Dialect::of(request.uri().path());
+    let id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
     let mut response = next.run(request).await;
-    match response.extensions_mut().remove::<ApiError>() {
-        None => response,
-        Some(error) => {
-            let mut shaped = dialect.response(&error);
-            // For the log, which is further out.
-            shaped.extensions_mut().insert(error);
-            shaped
-        }
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        response = dialect.response(&error, &id);
+        // For the log, which is further out.
+        response.extensions_mut().insert(error);
     }
+    response
 }
 
 #[cfg(test)]
@@ -140,12 +175,29 @@ mod tests {
     }
 
     #[test]
+    fn anthropic_s_clients_find_what_they_look_for() {
+        let error = ApiError::too_long(5000, 4097);
+        let body = Dialect::Anthropic.error_of(&error, &RequestId("req_1".into()));
+        assert_eq!(body["request_id"], "req_1");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.starts_with("prompt is too long: 5000 tokens > 4096 maximum"), "{message}");
+    }
+
+    #[test]
+    fn openai_s_clients_find_what_they_look_for() {
+        let body = Dialect::OpenAi.error(&ApiError::too_long(5000, 4096));
+        assert_eq!(body["error"]["code"], "context_length_exceeded");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.starts_with("This model's maximum context length is 4096 tokens"));
+    }
+
+    #[test]
     fn a_full_queue_says_when_to_come_back() {
         let error = ApiError::busy("full", Duration::from_millis(1200));
         for (dialect, status) in
             [(Dialect::Ollama, 503), (Dialect::OpenAi, 429), (Dialect::Anthropic, 429)]
         {
-            let response = dialect.response(&error);
+            let response = dialect.response(&error, &RequestId("req_1".into()));
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         }

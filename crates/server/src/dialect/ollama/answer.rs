@@ -10,7 +10,7 @@ use hob_text::{ChatAnswer, ChatEvent, Message, Token};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::options;
+use super::{named, options};
 use crate::answer::{Ask, End, Heard, Prepared, Reason, TokenLogprob, Whole};
 use crate::app::State;
 use crate::error::ApiError;
@@ -37,6 +37,8 @@ struct Common {
     truncate: Option<bool>,
     logprobs: Option<bool>,
     top_logprobs: Option<i64>,
+    /// hob's own: chunks tell their tokens.
+    token_ids: Option<bool>,
     #[serde(rename = "_debug_render_only")]
     render_only: Option<bool>,
 }
@@ -210,13 +212,6 @@ async fn touch(state: &State, common: &Common, route: Route) -> Result<Response,
     Ok(stream::json(&reply))
 }
 
-fn named(model: &str) -> Result<(), ApiError> {
-    match model.is_empty() {
-        true => Err(ApiError::field("model", "model is required")),
-        false => Ok(()),
-    }
-}
-
 /// A request on its way.
 struct Work {
     state: State,
@@ -254,7 +249,8 @@ impl Work {
         ask.caller = crate::http::caller(&headers);
         ask.before = before;
         let prepared = lease.prepare(ask).await?;
-        let form = Shape { route, model: common.model, keeps_context };
+        let token_ids = common.token_ids.unwrap_or(false);
+        let form = Shape { route, model: common.model, keeps_context, token_ids };
         if common.render_only.unwrap_or(false) {
             return Ok(stream::json(&form.rendered(&prepared)));
         }
@@ -282,6 +278,7 @@ struct Shape {
     route: Route,
     model: String,
     keeps_context: bool,
+    token_ids: bool,
 }
 
 impl Shape {
@@ -345,6 +342,9 @@ impl Shape {
 
     fn whole(&self, whole: Whole, mut context: Vec<Token>) -> Value {
         let mut reply = self.said(&whole.said, &whole.logprobs);
+        if self.token_ids {
+            reply["token_ids"] = whole.ids.as_slice().into();
+        }
         context.extend(whole.ids);
         self.ended(&mut reply, &whole.end, context);
         reply
@@ -376,10 +376,15 @@ impl Chunks {
                 self.context.extend(piece.id.filter(|_| self.form.keeps_context));
                 let mut said = ChatAnswer::default();
                 said.extend(numbered(piece.events));
-                match said == ChatAnswer::default() && piece.logprob.is_none() {
-                    true => Vec::new(),
-                    false => vec![self.form.said(&said, piece.logprob.as_slice())],
+                let id = piece.id.filter(|_| self.form.token_ids);
+                if said == ChatAnswer::default() && piece.logprob.is_none() && id.is_none() {
+                    return Vec::new();
                 }
+                let mut chunk = self.form.said(&said, piece.logprob.as_slice());
+                if let Some(id) = id {
+                    chunk["token_ids"] = vec![id].into();
+                }
+                vec![chunk]
             }
             Ok(Heard::End(end)) => {
                 let mut last = self.form.said(&ChatAnswer::default(), &[]);

@@ -2,27 +2,55 @@
 //! word, hob refuses it, unless `truncate` is asked for.
 
 mod answer;
+mod blobs;
+mod create;
+mod embed;
+mod models;
 mod options;
+mod other;
+mod pull;
 
-use axum::Router;
-use axum::routing::{get, post};
-use serde_json::json;
-
-use crate::app::State;
-use crate::http::stream;
+use crate::error::ApiError;
+use crate::routes::Routes;
 
 /// Its routes.
-pub fn routes() -> Router<State> {
-    Router::new()
-        .route("/", get(async || "Ollama is running"))
-        .route("/api/version", get(version))
-        .route("/api/generate", post(answer::generate))
-        .route("/api/chat", post(answer::chat))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get("/", async || "Ollama is running")
+        .get("/api/version", other::version)
+        .get("/api/status", other::status)
+        .get("/api/tags", models::tags)
+        .get("/api/ps", models::ps)
+        .post("/api/show", models::show)
+        .post("/api/generate", answer::generate)
+        .post("/api/chat", answer::chat)
+        .post("/api/embed", embed::embed)
+        .post("/api/embeddings", embed::embeddings)
+        .post("/api/pull", pull::pull)
+        .post("/api/push", pull::push)
+        .post("/api/create", create::create)
+        .post("/api/copy", models::copy)
+        .delete("/api/delete", models::delete)
+        .head("/api/blobs/{digest}", blobs::head)
+        .post("/api/blobs/{digest}", blobs::receive)
+        .post("/api/me", other::no_account)
+        .post("/api/signout", other::no_account)
+        .delete("/api/user/keys/{key}", other::no_account)
+        .post("/api/experimental/web_search", other::no_cloud)
+        .post("/api/experimental/web_fetch", other::no_cloud)
+        .get("/api/experimental/model-recommendations", other::recommendations)
 }
 
-/// The version of Ollama whose API this is: clients look at it before they use what is newer.
-const API_VERSION: &str = "0.30.0";
+/// A model has to be named.
+fn named(model: &str) -> Result<(), ApiError> {
+    match model.is_empty() {
+        true => Err(ApiError::field("model", "model is required")),
+        false => Ok(()),
+    }
+}
 
-async fn version() -> axum::response::Response {
-    stream::json(&json!({"version": API_VERSION, "hob": env!("CARGO_PKG_VERSION")}))
+/// The name, under today's key or the one of before.
+fn either(model: Option<&str>, name: Option<&str>) -> Result<String, ApiError> {
+    let name = model.filter(|m| !m.is_empty()).or(name).unwrap_or_default();
+    named(name).map(|()| name.to_owned())
 }

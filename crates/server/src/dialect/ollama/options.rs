@@ -67,6 +67,11 @@ pub fn apply(
     Ok(context)
 }
 
+/// Whether an option or parameter of this name has a meaning somewhere.
+pub fn is_known(name: &str) -> bool {
+    INTEGERS.contains(&name) || FLOATS.contains(&name) || matches!(name, "use_mmap" | "stop")
+}
+
 fn check_type(name: &str, value: &Value) -> Result<(), ApiError> {
     let texts = || value.as_array().is_some_and(|all| all.iter().all(Value::is_string));
     let (ok, expected) = match name {

@@ -1,0 +1,206 @@
+//! JSON schemas in the words that llguidance understands, so that every answer is valid for the schema as it was sent: formats that no standard
+//! knows say nothing, and alternatives of `oneOf` are set apart. Absent: keywords that llguidance refuses; these stay refused.
+
+use serde_json::{Map, Value, json};
+
+/// Formats that validators know by the standards. llguidance follows some of them and refuses the others; any other name says nothing.
+const STANDARD: [&str; 19] = [
+    "date",
+    "time",
+    "date-time",
+    "duration",
+    "email",
+    "idn-email",
+    "hostname",
+    "idn-hostname",
+    "ipv4",
+    "ipv6",
+    "uri",
+    "uri-reference",
+    "uri-template",
+    "iri",
+    "iri-reference",
+    "uuid",
+    "json-pointer",
+    "relative-json-pointer",
+    "regex",
+];
+/// Expressions that look ahead, which no automaton can, as libraries write them, and others for the same texts.
+const SAME: [(&str, &str); 1] = [(
+    // Zod's email.
+    r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
+    r"^([A-Za-z0-9_'+\-]+\.)*[A-Za-z0-9_'+\-]*[A-Za-z0-9_+\-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
+)];
+/// Keywords whose values are no schemas.
+const DATA: [&str; 5] = ["const", "enum", "default", "examples", "required"];
+/// References that are followed one after the other.
+const HOPS: usize = 16;
+/// Most alternatives that are compared with each other.
+const MOST: usize = 64;
+
+/// A schema for the same or fewer values.
+pub(super) fn adapted(schema: &Value) -> Value {
+    let mut out = schema.clone();
+    adapt(&mut out, schema);
+    out
+}
+
+fn adapt(value: &mut Value, root: &Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| adapt(item, root)),
+        Value::Object(map) => {
+            let unknown = |format: &Value| format.as_str().is_some_and(|f| !STANDARD.contains(&f));
+            if map.get("format").is_some_and(unknown) {
+                map.remove("format");
+            }
+            if let Some(Value::String(pattern)) = map.get_mut("pattern") {
+                if let Some((_, same)) = SAME.iter().find(|(known, _)| known == pattern) {
+                    *pattern = (*same).to_owned();
+                }
+            }
+            let inner = map.iter_mut().filter(|(key, _)| !DATA.contains(&key.as_str()));
+            inner.for_each(|(_, value)| adapt(value, root));
+            if let Some(Value::Array(options)) = map.get_mut("oneOf") {
+                set_apart(options, root);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Narrows alternatives of `oneOf` until no value fits two of them, as far as that can be done: those that share a property of
+/// different constants must have it, and of two objects one does without a property that the other requires.
+fn set_apart(options: &mut [Value], root: &Value) {
+    if options.len() > MOST {
+        return;
+    }
+    let seen: Vec<Map<String, Value>> =
+        options.iter().map(|option| resolved(option, root).cloned().unwrap_or_default()).collect();
+    let mut more: Vec<Map<String, Value>> = vec![Map::new(); options.len()];
+    for i in 0..seen.len() {
+        for j in i + 1..seen.len() {
+            let (a, b) = (&seen[i], &seen[j]);
+            if differ(a, b) {
+                continue;
+            }
+            if let Some(key) = told_by(a, b) {
+                for k in [i, j] {
+                    require(&mut more[k], &key);
+                }
+            } else if let Some(key) = lacking(a, b) {
+                forbid(&mut more[i], &key);
+            } else if let Some(key) = lacking(b, a) {
+                forbid(&mut more[j], &key);
+            }
+        }
+    }
+    for (option, more) in options.iter_mut().zip(more).filter(|(_, more)| !more.is_empty()) {
+        *option = json!({ "allOf": [option.take(), more] });
+    }
+}
+
+/// A schema behind its references within the document; `None` for what is no object.
+fn resolved<'s>(mut schema: &'s Value, root: &'s Value) -> Option<&'s Map<String, Value>> {
+    for _ in 0..HOPS {
+        let map = schema.as_object()?;
+        let Some(Value::String(to)) = map.get("$ref") else { return Some(map) };
+        schema = root.pointer(to.strip_prefix('#')?)?;
+    }
+    None
+}
+
+/// The values that a schema lists, if it does.
+fn listed(schema: &Map<String, Value>) -> Option<Vec<&Value>> {
+    let constant = schema.get("const").map(|value| vec![value]);
+    constant.or_else(|| Some(schema.get("enum")?.as_array()?.iter().collect()))
+}
+
+/// The types of values, if they are said; an integer is a number.
+fn types(schema: &Map<String, Value>) -> Option<Vec<&str>> {
+    let names = match (schema.get("type"), listed(schema)) {
+        (_, Some(values)) => values.into_iter().map(kind).collect(),
+        (Some(Value::String(name)), None) => vec![name.as_str()],
+        (Some(Value::Array(names)), None) => names.iter().filter_map(Value::as_str).collect(),
+        _ => return None,
+    };
+    Some(names.into_iter().map(|name| if name == "integer" { "number" } else { name }).collect())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn none_in_common<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+    !a.iter().any(|value| b.contains(value))
+}
+
+/// Whether no value fits both, by their types, constants, or a property that one requires.
+fn differ(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    let by = |found: Option<bool>| found.unwrap_or(false);
+    let types = types(a).zip(types(b)).map(|(a, b)| none_in_common(&a, &b));
+    let values = listed(a).zip(listed(b)).map(|(a, b)| none_in_common(&a, &b));
+    let closed = |open: &Map<String, Value>, closed: &Map<String, Value>| {
+        required(open).any(|key| !may_have(closed, key))
+    };
+    by(types) || by(values) || is_object(a) && is_object(b) && (closed(a, b) || closed(b, a))
+}
+
+fn is_object(schema: &Map<String, Value>) -> bool {
+    types(schema) == Some(vec!["object"])
+}
+
+fn required(schema: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let names = schema.get("required").and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn property<'s>(schema: &'s Map<String, Value>, key: &str) -> Option<&'s Value> {
+    schema.get("properties")?.get(key)
+}
+
+fn may_have(schema: &Map<String, Value>, key: &str) -> bool {
+    let open = schema.get("additionalProperties") != Some(&Value::Bool(false));
+    match property(schema, key) {
+        Some(property) => *property != Value::Bool(false),
+        None => open || schema.contains_key("patternProperties"),
+    }
+}
+
+/// A property of both that lists values for each of which only one is right.
+fn told_by(a: &Map<String, Value>, b: &Map<String, Value>) -> Option<String> {
+    let values = |schema: &'_ Value| -> Option<Vec<Value>> {
+        Some(listed(schema.as_object()?)?.into_iter().cloned().collect())
+    };
+    let tells = |(key, of_a): (&String, &Value)| {
+        let apart = none_in_common(&values(of_a)?, &values(property(b, key)?)?);
+        apart.then(|| key.clone())
+    };
+    a.get("properties")?.as_object()?.iter().find_map(tells)
+}
+
+/// A property that `b` requires and `a` can do without.
+fn lacking(a: &Map<String, Value>, b: &Map<String, Value>) -> Option<String> {
+    required(b).find(|key| !required(a).any(|own| own == *key)).map(str::to_owned)
+}
+
+fn require(more: &mut Map<String, Value>, key: &str) {
+    let names = more.entry("required").or_insert_with(|| json!([]));
+    if let Some(names) = names.as_array_mut().filter(|names| !names.iter().any(|name| name == key))
+    {
+        names.push(key.into());
+    }
+}
+
+fn forbid(more: &mut Map<String, Value>, key: &str) {
+    if let Some(properties) = more.entry("properties").or_insert_with(|| json!({})).as_object_mut()
+    {
+        properties.insert(key.to_owned(), Value::Bool(false));
+    }
+}

@@ -1,0 +1,88 @@
+//! What hob knows and the dialects of OpenAI and Anthropic have no field for. The names are Ollama's where it has one; clients put them into
+//! the body (`extra_body` in the official packages).
+
+use axum::http::HeaderMap;
+use serde_json::Value;
+
+use crate::answer::Caller;
+use crate::error::ApiError;
+use crate::http::fields::Fields;
+use crate::models::KeepAlive;
+
+/// Fields beside those of the dialect.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Extras {
+    /// `keep_alive`: how long the model stays loaded.
+    pub keep_alive: Option<KeepAlive>,
+    /// `num_ctx`: tokens of prompt and answer together.
+    pub context: Option<usize>,
+    /// `priority`: higher is served first.
+    pub priority: Option<i8>,
+    /// `truncate`: leave out the oldest of what does not fit.
+    pub truncate: bool,
+    /// `seed`: the same answer to the same request.
+    pub seed: Option<u64>,
+}
+
+impl Extras {
+    /// Those of a request.
+    ///
+    /// # Errors
+    /// For values of a wrong type or out of their range.
+    pub fn read(fields: &Fields) -> Result<Self, ApiError> {
+        let priority = fields.get("priority").map(|value| {
+            let level = value.as_i64().and_then(|n| i8::try_from(n).ok());
+            level.ok_or_else(|| fields.error("priority", "expected a whole number, -128 to 127"))
+        });
+        Ok(Extras {
+            keep_alive: fields.get("keep_alive").map(|v| keep_alive(fields, v)).transpose()?,
+            context: fields.count("num_ctx")?.filter(|&n| n > 0),
+            priority: priority.transpose()?,
+            truncate: fields.truth("truncate")?.unwrap_or(false),
+            seed: fields.count("seed")?.map(|n| n as u64),
+        })
+    }
+
+    /// Who asks, by the head of the request and its `priority`.
+    pub fn caller(&self, headers: &HeaderMap) -> Caller {
+        crate::http::caller(headers).asking(self.priority)
+    }
+}
+
+fn keep_alive(fields: &Fields, value: &Value) -> Result<KeepAlive, ApiError> {
+    let keep = match value {
+        Value::String(text) => KeepAlive::parse(text),
+        other => other.as_f64().map(KeepAlive::seconds),
+    };
+    let expected = "expected a number of seconds or a duration like 5m";
+    keep.ok_or_else(|| fields.error("keep_alive", expected))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn extras_are_read() {
+        let read = |value: Value| Extras::read(&Fields::top(value.as_object().unwrap()));
+        assert_eq!(read(json!({"seed": null})).unwrap(), Extras::default());
+        let all = json!({"keep_alive": "5m", "num_ctx": 100, "priority": -3, "truncate": true, "seed": 7});
+        let expected = Extras {
+            keep_alive: Some(KeepAlive::For(Duration::from_secs(300))),
+            context: Some(100),
+            priority: Some(-3),
+            truncate: true,
+            seed: Some(7),
+        };
+        assert_eq!(read(all).unwrap(), expected);
+        for bad in ["keep_alive", "num_ctx", "priority", "truncate", "seed"] {
+            let error = read(json!({bad: "soon"})).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(bad));
+        }
+        assert!(read(json!({"priority": 128})).is_err());
+    }
+}
