@@ -104,9 +104,10 @@ fn adapt(value: &mut Value, root: &Value) {
 /// Formats and expressions.
 fn texts(map: &mut Map<String, Value>) {
     if let Some(Value::String(pattern)) = map.get_mut("pattern") {
-        if let Some((_, same)) = SAME.iter().find(|(known, _)| known == pattern) {
-            *pattern = (*same).to_owned();
-        }
+        *pattern = match SAME.iter().find(|(known, _)| known == pattern) {
+            Some((_, same)) => (*same).to_owned(),
+            None => with_common_blanks(pattern),
+        };
     }
     let Some(format) = map.get("format").and_then(Value::as_str) else { return };
     if !STANDARD.contains(&format) {
@@ -115,6 +116,33 @@ fn texts(map: &mut Map<String, Value>) {
         let most = map.get("maxLength").and_then(Value::as_u64).map_or(most, |n| n.min(most));
         map.insert("maxLength".to_owned(), most.into());
     }
+}
+
+/// An expression whose `\s` are blanks in Rust's expressions and in ECMAScript's, where U+0085 is none. Sets of what must not come stay.
+fn with_common_blanks(pattern: &str) -> String {
+    const BLANKS: &str = r" \t\n\r\f\v";
+    let (mut out, mut chars) = (String::new(), pattern.chars().peekable());
+    // Within a set: whether of what must not come.
+    let mut set = None;
+    while let Some(c) = chars.next() {
+        match (c, set) {
+            ('\\', _) => match (chars.next(), set) {
+                (Some('s'), None) => out += &format!("[{BLANKS}]"),
+                (Some('s'), Some(false)) => out += BLANKS,
+                (next, _) => out.extend(std::iter::once('\\').chain(next)),
+            },
+            ('[', None) => {
+                set = Some(chars.peek() == Some(&'^'));
+                out.push(c);
+            }
+            (']', Some(_)) => {
+                set = None;
+                out.push(c);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// Narrows alternatives of `oneOf` until no value fits two of them, as far as that can be done: those that share a property of

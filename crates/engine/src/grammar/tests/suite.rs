@@ -109,6 +109,16 @@ fn references_are_written_without_escapes() {
 }
 
 #[test]
+fn blanks_of_patterns_are_those_of_both_dialects() {
+    let pattern = |text: &str| adapted(&json!({"pattern": text}))["pattern"].clone();
+    let blanks = r" \t\n\r\f\v";
+    assert_eq!(pattern(r"^\s+[\s_]$"), format!("^[{blanks}]+[{blanks}_]$"));
+    for same in [r"\\s", r"[^\s]\S", r"\[s\]", "a\\"] {
+        assert_eq!(pattern(same), same);
+    }
+}
+
+#[test]
 fn alternatives_of_one_of_are_set_apart() {
     let ways = |schema: Value| adapted(&schema)["oneOf"].clone();
     // By type and by closed objects they differ as they are.
