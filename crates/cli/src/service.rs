@@ -209,8 +209,12 @@ fn check_for_system(manager: Manager, args: &Install, program: &Path) -> Result<
         let why = "--home needs --user NAME with --system: the user that the system makes owns /var/lib/hob alone";
         return Err(Usage(why.into()).into());
     }
-    let hidden = ["/home", "/root", "/Users"].iter().any(|home| program.starts_with(home));
-    if hidden && !args.print {
+    let hidden = |path: &Path| ["/home", "/root"].iter().any(|home| path.starts_with(home));
+    if args.home.as_deref().is_some_and(hidden) {
+        let why = "--home is in a user's home, which a service for the whole machine does not see";
+        return Err(Usage(why.into()).into());
+    }
+    if hidden(program) && !args.print {
         bail!(
             "{} is in a user's home, which a service for the whole machine does not see; copy it to /usr/local/bin and \
             install from there",
