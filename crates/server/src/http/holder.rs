@@ -58,6 +58,10 @@ fn process(port: u16) -> Option<String> {
     })?;
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
         let folder = entry.path();
+        // Not the names that stand for this process.
+        if entry.file_name().to_string_lossy().parse::<u32>().is_err() {
+            continue;
+        }
         let Ok(files) = std::fs::read_dir(folder.join("fd")) else { continue };
         let holds = files.flatten().any(|file| {
             let link = std::fs::read_link(file.path());
