@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// Only a hang takes so long.
 const HANG: Duration = Duration::from_secs(300);
 /// Tokens of an answer that outlasts what a test does meanwhile.
-const LONG: usize = 2000;
+const LONG: usize = 800;
 
 /// A server on a port of its own.
 struct Server {

@@ -37,7 +37,8 @@ fn a_file_is_taken_in_without_a_copy() {
     };
     assert_eq!(answer("small:one"), answer(text(&tiny)));
     home.hob(&["import", text(&tiny), "--copy", "--name", "small:two"]).ok();
-    assert_eq!(names(&home), ["small:one", "small:two"]);
+    // The newest first.
+    assert_eq!(names(&home), ["small:two", "small:one"]);
     home.hob(&["import", "no-such-file"]).fails(1, &["no-such-file"]);
     home.hob(&["import", text(&tiny), "--name", "../x"]).fails(1, &["'../x' is not a model name"]);
 }
@@ -111,7 +112,7 @@ fn models_are_renamed_verified_and_removed() {
     home.hob(&["import", text(&tiny), "--copy", "--name", "one"]).ok();
     home.hob(&["cp", "one", "two:b"]).ok();
     home.hob(&["cp", "none", "three"]).fails(1, &["'none' is not stored here"]);
-    assert_eq!(names(&home), ["one:latest", "two:b"]);
+    assert_eq!(names(&home), ["two:b", "one:latest"]);
     assert_eq!(home.hob(&["verify"]).ok(), "all files are sound\n");
 
     // A flipped bit: found by a look at the time of change when the model is used, or by reading everything.

@@ -62,7 +62,11 @@ fn answers_follow_and_end_with_their_constraint() {
 #[test]
 fn company_with_constraints_changes_no_answer() {
     let free = |i: u64| {
-        request(prompt(i, 5 + 17 * i as usize), 24, if i % 2 == 0 { greedy() } else { drawn(i) })
+        request(
+            prompt(i, 5 + 17 * i as usize),
+            24,
+            if i.is_multiple_of(2) { greedy() } else { drawn(i) },
+        )
     };
     let alone: Vec<_> = (0..4).map(|i| ask(&engine(), free(i))).collect();
     let bound = |i: u64| constrained(Rule::Schema(person()), i);

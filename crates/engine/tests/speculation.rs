@@ -108,6 +108,8 @@ fn fresh_pages(gguf: &Gguf) -> usize {
 fn company_changes_nothing() {
     let asked = |seed, how| asked(seed, 50, if seed == 0 { greedy() } else { warm(seed) }, how);
     let alone: Vec<_> = (0..8).map(|seed| ask(&engine(), asked(seed, Speculate::Off))).collect();
+    // With few rows beside prompts, none may be left for drafts.
+    let (mut drafted, mut accepted) = (0, 0);
     for mixed_rows in [3, 16, 32] {
         let engine =
             engine_of(&gguf(), 32, 64, EngineConfig { mixed_rows, ..config() }, move |b| {
@@ -123,9 +125,11 @@ fn company_changes_nothing() {
         }
         idle(&engine);
         let status = engine.status();
-        assert!(status.accepted > 0 && status.drafted > status.accepted);
+        drafted += status.drafted;
+        accepted += status.accepted;
         assert_eq!(status.available_pages, 64);
     }
+    assert!(accepted > 0 && drafted > accepted, "{accepted} of {drafted}");
 }
 
 #[test]

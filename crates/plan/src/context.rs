@@ -230,7 +230,7 @@ mod tests {
 
     /// Bytes that must be available for exactly this many pages.
     fn needed(model: &Model, pages: usize) -> u64 {
-        let limits = Limits::new(STEP_ROWS, pages);
+        let limits = Limits { logits: DRAFTED, ..Limits::new(STEP_ROWS, pages) };
         let total = footprint(model, &limits, 1 << 20).total();
         (total..).find(|a| a - a / RESERVE >= total).unwrap()
     }
@@ -302,7 +302,7 @@ mod tests {
         let model =
             hob_model::describe(&Tiny { context: 1 << 20, ..Tiny::new(Family::Gemma3) }.gguf());
         let model = model.unwrap();
-        let limits = Limits { context: 640 * PAGE, ..Limits::new(STEP_ROWS, 640) };
+        let limits = Limits { context: 640 * PAGE, logits: DRAFTED, ..Limits::new(STEP_ROWS, 640) };
         let total = footprint(&model, &limits, 1 << 20).total();
         let available = (total..).find(|a| a - a / RESERVE >= total).unwrap();
         assert_eq!(conditions(&model, available, None).choose().unwrap().tokens, 640 * PAGE);

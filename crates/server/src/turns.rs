@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn conversation() -> Vec<Message> {
-        [("system", "s"), ("user", "a"), ("system", "t"), ("user", "b"), ("assistant", "c")]
+        [("system", "first"), ("user", "a"), ("system", "later"), ("user", "b"), ("assistant", "c")]
             .map(|(role, text)| Message::new(role, text))
             .to_vec()
     }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_later_system_message_is_put_in_front_when_it_is_refused_or_lost() {
-        let expected = "system:s\n\nt user:a user:b assistant:c ";
+        let expected = "system:first\n\nlater user:a user:b assistant:c ";
         let late = |m: &[Message]| m.iter().skip(1).any(is_system);
         let refusing = |m: &[Message]| if late(m) { Err("late") } else { Ok(roles(m)) };
         assert_eq!(render(&conversation(), refusing).unwrap(), expected);
@@ -116,9 +116,12 @@ mod tests {
             true => Err("late"),
             false => pairs(m),
         });
-        assert_eq!(text.unwrap(), "system:s\n\nt user:a\n\nb assistant:c ");
+        assert_eq!(text.unwrap(), "system:first\n\nlater user:a\n\nb assistant:c ");
         let none = |m: &[Message]| if m.iter().any(is_system) { Err("none") } else { pairs(m) };
-        assert_eq!(render(&conversation(), none).unwrap(), "user:s\n\nt\n\na\n\nb assistant:c ");
+        assert_eq!(
+            render(&conversation(), none).unwrap(),
+            "user:first\n\nlater\n\na\n\nb assistant:c "
+        );
         let never = |_: &[Message]| Err::<String, _>("never");
         assert_eq!(render(&conversation(), never), Err("never"));
     }

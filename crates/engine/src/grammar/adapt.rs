@@ -1,5 +1,5 @@
 //! JSON schemas in the words that llguidance understands, so that every answer is valid for the schema as it was sent: formats that no standard
-//! knows say nothing, and alternatives of `oneOf` are set apart. Absent: keywords that llguidance refuses; these stay refused.
+//! knows say nothing, and alternatives of `oneOf` are set apart. References are written without escapes. Absent: keywords that llguidance refuses; these stay refused.
 
 use serde_json::{Map, Value, json};
 
@@ -31,6 +31,8 @@ const SAME: [(&str, &str); 1] = [(
     r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
     r"^([A-Za-z0-9_'+\-]+\.)*[A-Za-z0-9_'+\-]*[A-Za-z0-9_+\-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
 )];
+/// The longest texts of formats for which their standards have a limit, characters.
+const LENGTHS: [(&str, u64); 2] = [("email", 254), ("hostname", 253)];
 /// Keywords whose values are no schemas.
 const DATA: [&str; 5] = ["const", "enum", "default", "examples", "required"];
 /// References that are followed one after the other.
@@ -42,22 +44,53 @@ const MOST: usize = 64;
 pub(super) fn adapted(schema: &Value) -> Value {
     let mut out = schema.clone();
     adapt(&mut out, schema);
+    let mut escaped = Vec::new();
+    rename(&mut out, &mut escaped);
+    for i in 0.. {
+        let Some(to) = escaped.get(i) else { break };
+        let target = schema.pointer(to.trim_start_matches('#'));
+        if let (Some(target), Some(map)) = (target, out.as_object_mut()) {
+            let mut target = target.clone();
+            adapt(&mut target, schema);
+            rename(&mut target, &mut escaped);
+            let all = map.entry("$defs").or_insert_with(|| json!({}));
+            all.as_object_mut().and_then(|all| all.insert(name(i), target));
+        }
+    }
     out
+}
+
+/// Gives definitions behind references with escapes, which llguidance does not know, names of their own.
+fn rename(value: &mut Value, escaped: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, escaped)),
+        Value::Object(map) => {
+            if let Some(Value::String(to)) = map.get_mut("$ref") {
+                if to.starts_with("#/") && to.contains('~') {
+                    let known = escaped.iter().position(|known| known == to);
+                    let i = known.unwrap_or(escaped.len());
+                    if known.is_none() {
+                        escaped.push(to.clone());
+                    }
+                    *to = format!("#/$defs/{}", name(i));
+                }
+            }
+            let inner = map.iter_mut().filter(|(key, _)| !DATA.contains(&key.as_str()));
+            inner.for_each(|(_, value)| rename(value, escaped));
+        }
+        _ => {}
+    }
+}
+
+fn name(i: usize) -> String {
+    format!("escaped reference {i}")
 }
 
 fn adapt(value: &mut Value, root: &Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| adapt(item, root)),
         Value::Object(map) => {
-            let unknown = |format: &Value| format.as_str().is_some_and(|f| !STANDARD.contains(&f));
-            if map.get("format").is_some_and(unknown) {
-                map.remove("format");
-            }
-            if let Some(Value::String(pattern)) = map.get_mut("pattern") {
-                if let Some((_, same)) = SAME.iter().find(|(known, _)| known == pattern) {
-                    *pattern = (*same).to_owned();
-                }
-            }
+            texts(map);
             let inner = map.iter_mut().filter(|(key, _)| !DATA.contains(&key.as_str()));
             inner.for_each(|(_, value)| adapt(value, root));
             if let Some(Value::Array(options)) = map.get_mut("oneOf") {
@@ -66,6 +99,50 @@ fn adapt(value: &mut Value, root: &Value) {
         }
         _ => {}
     }
+}
+
+/// Formats and expressions.
+fn texts(map: &mut Map<String, Value>) {
+    if let Some(Value::String(pattern)) = map.get_mut("pattern") {
+        *pattern = match SAME.iter().find(|(known, _)| known == pattern) {
+            Some((_, same)) => (*same).to_owned(),
+            None => with_common_blanks(pattern),
+        };
+    }
+    let Some(format) = map.get("format").and_then(Value::as_str) else { return };
+    if !STANDARD.contains(&format) {
+        map.remove("format");
+    } else if let Some(&(_, most)) = LENGTHS.iter().find(|(name, _)| *name == format) {
+        let most = map.get("maxLength").and_then(Value::as_u64).map_or(most, |n| n.min(most));
+        map.insert("maxLength".to_owned(), most.into());
+    }
+}
+
+/// An expression whose `\s` are blanks in Rust's expressions and in ECMAScript's, where U+0085 is none. Sets of what must not come stay.
+fn with_common_blanks(pattern: &str) -> String {
+    const BLANKS: &str = r" \t\n\r\f\v";
+    let (mut out, mut chars) = (String::new(), pattern.chars().peekable());
+    // Within a set: whether of what must not come.
+    let mut set = None;
+    while let Some(c) = chars.next() {
+        match (c, set) {
+            ('\\', _) => match (chars.next(), set) {
+                (Some('s'), None) => out += &format!("[{BLANKS}]"),
+                (Some('s'), Some(false)) => out += BLANKS,
+                (next, _) => out.extend(std::iter::once('\\').chain(next)),
+            },
+            ('[', None) => {
+                set = Some(chars.peek() == Some(&'^'));
+                out.push(c);
+            }
+            (']', Some(_)) => {
+                set = None;
+                out.push(c);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// Narrows alternatives of `oneOf` until no value fits two of them, as far as that can be done: those that share a property of

@@ -1,8 +1,10 @@
 //! One answer's way through its grammar: which tokens may come next, and whether it is complete.
 //! A failure concerns this answer alone, and so does the time that its grammar takes: what is spent on a token is bounded.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hob_text::Tokenizer;
 use llguidance::toktrie::SimpleVob;
 use llguidance::{CancellationHandle, Matcher, TokenParser};
 
@@ -12,6 +14,35 @@ use super::{GrammarError, SLOWNESS, short, watch};
 const SHARE: Duration = Duration::from_millis(25).saturating_mul(SLOWNESS);
 /// What may be saved up for dear ones, and the longest that one may take.
 const MOST: Duration = Duration::from_millis(500).saturating_mul(SLOWNESS);
+
+/// Most digits in a row in JSON, where anything else fits too: weak models that have begun to repeat one know no end.
+pub(super) const MAX_DIGITS: usize = 32;
+
+/// What limits digits.
+#[derive(Clone)]
+pub(super) struct Digits {
+    tokenizer: Arc<Tokenizer>,
+    /// Tokens that begin with one.
+    tokens: Arc<SimpleVob>,
+}
+
+impl Digits {
+    pub(super) fn new(tokenizer: &Arc<Tokenizer>) -> Self {
+        let vocab = tokenizer.vocab_size();
+        let mut tokens = SimpleVob::alloc(vocab);
+        let digit =
+            |t: &u32| tokenizer.token_bytes(*t, false).first().is_some_and(u8::is_ascii_digit);
+        (0..vocab as u32).filter(digit).for_each(|token| tokens.allow_token(token));
+        Digits { tokenizer: tokenizer.clone(), tokens: Arc::new(tokens) }
+    }
+
+    /// The length of a row of digits behind a token, when it was `row` before it.
+    fn row(&self, row: usize, token: u32) -> usize {
+        let bytes = self.tokenizer.token_bytes(token, false);
+        let last = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        if last == bytes.len() { row + last } else { last }
+    }
+}
 
 /// Where an answer stands in its grammar.
 pub(crate) struct Follower {
@@ -24,10 +55,13 @@ pub(crate) struct Follower {
     forbidden: Vec<u32>,
     ends: Vec<u32>,
     mask: SimpleVob,
+    digits: Option<Digits>,
+    /// Digits in a row at the end.
+    row: usize,
 }
 
 impl Follower {
-    pub(super) fn new(parser: TokenParser, ends: &[u32]) -> Self {
+    pub(super) fn new(parser: TokenParser, ends: &[u32], digits: Option<Digits>) -> Self {
         let matcher = Matcher::new(Ok(parser)).into_cancellable();
         Follower {
             handle: matcher.cancellation_handle().unwrap_or_default(),
@@ -36,6 +70,8 @@ impl Follower {
             forbidden: Vec::new(),
             ends: ends.to_vec(),
             mask: SimpleVob::new(),
+            digits,
+            row: 0,
         }
     }
 
@@ -55,11 +91,19 @@ impl Follower {
                 self.mask.disallow_token(token);
             }
         }
+        if let Some(digits) = self.digits.as_ref().filter(|_| self.row >= MAX_DIGITS) {
+            let mut others = self.mask.clone();
+            others.sub(&digits.tokens);
+            if !others.is_zero() {
+                self.mask = others;
+            }
+        }
         Ok((!self.mask.is_zero()).then_some(self.mask.as_slice()))
     }
 
     /// Goes on with a token that was allowed.
     pub(crate) fn take(&mut self, token: u32) -> Result<(), GrammarError> {
+        self.row = self.digits.as_ref().map_or(0, |digits| digits.row(self.row, token));
         self.spend(|matcher| matcher.consume_token(token))
     }
 

@@ -24,7 +24,10 @@ use llguidance::{ParserFactory, TokenParser};
 use slots::Slots;
 
 use crate::fault::{contained, tried};
+use follow::Digits;
 pub(crate) use follow::Follower;
+#[cfg(test)]
+use follow::MAX_DIGITS;
 
 /// The longest text of a rule, bytes.
 pub const MAX_RULE_BYTES: usize = 256 << 10;
@@ -54,7 +57,8 @@ const MAX_MESSAGE_BYTES: usize = 400;
 /// Bounds of compiling (tens of milliseconds) and of one token's mask (some ten).
 fn limits() -> ParserLimits {
     ParserLimits {
-        max_items_in_row: 1_000,
+        // As many as an object needs whose keys may all be left out.
+        max_items_in_row: 4 * MAX_SCHEMA_PROPERTIES + 100,
         initial_lexer_fuel: 1_000_000,
         step_lexer_fuel: 150_000,
         step_max_items: 50_000,
@@ -114,6 +118,7 @@ pub struct Grammars(Arc<Tables>);
 struct Tables {
     factory: ParserFactory,
     tokenizer: Arc<Tokenizer>,
+    digits: Digits,
 }
 
 impl Grammars {
@@ -130,7 +135,11 @@ impl Grammars {
         let mut factory = made.map_err(GrammarError::Vocabulary)?;
         factory.quiet();
         *factory.limits_mut() = limits();
-        Ok(Grammars(Arc::new(Tables { factory, tokenizer: tokenizer.clone() })))
+        Ok(Grammars(Arc::new(Tables {
+            factory,
+            tokenizer: tokenizer.clone(),
+            digits: Digits::new(tokenizer),
+        })))
     }
 
     /// Compiles a rule while the caller waits, one second at most.
@@ -189,7 +198,7 @@ impl Tables {
     fn compiled(&self, grammar: TopLevelGrammar) -> Result<TokenParser, String> {
         let parser = self.factory.create_parser(grammar).map_err(|e| e.to_string())?;
         let own = parser.deep_clone();
-        let mut trial = Follower::new(own, self.tokenizer.eog_tokens());
+        let mut trial = Follower::new(own, self.tokenizer.eog_tokens(), None);
         match trial.allowed() {
             Ok(_) => Ok(parser),
             Err(GrammarError::Stuck(why)) => Err(why),
@@ -254,7 +263,9 @@ impl Constraint {
         let parser = self.parser.clone()?;
         // Shared caches would share their limits too: one answer's trouble would be another's.
         let own = contained(|| parser.deep_clone()).map_err(GrammarError::Rule)?;
-        Ok(Follower::new(own, self.tables.0.tokenizer.eog_tokens()))
+        let tables = &self.tables.0;
+        let digits = self.grammar.json_schema.is_some().then(|| tables.digits.clone());
+        Ok(Follower::new(own, tables.tokenizer.eog_tokens(), digits))
     }
 }
 
@@ -296,22 +307,18 @@ fn thinking(
 /// A mark as strings and tokens of a grammar.
 fn mark(text: &str, tokenizer: &Tokenizer) -> Vec<String> {
     let options = hob_text::EncodeOptions { add_special: false, parse_special: true };
-    let (mut parts, mut plain) = (Vec::new(), Vec::new());
-    let string = |bytes: &[u8]| serde_json::Value::from(String::from_utf8_lossy(bytes)).to_string();
-    for token in tokenizer.encode(text, options) {
-        if !tokenizer.is_control(token) {
-            plain.extend_from_slice(tokenizer.token_bytes(token, false));
-            continue;
-        }
-        if !plain.is_empty() {
-            parts.push(string(&plain));
-            plain.clear();
-        }
+    let tokens = tokenizer.encode(text, options);
+    let (mut parts, mut rest) = (Vec::new(), text);
+    let string = |text: &str| serde_json::Value::from(text).to_string();
+    // Text between control tokens as it stands here: some vocabularies put a blank before it.
+    for token in tokens.into_iter().filter(|&token| tokenizer.is_control(token)) {
+        let name = String::from_utf8_lossy(tokenizer.token_bytes(token, true));
+        let Some((plain, behind)) = rest.split_once(name.as_ref()) else { continue };
+        parts.extend(Some(plain).filter(|plain| !plain.is_empty()).map(string));
         parts.push(format!("<[{token}]>"));
+        rest = behind;
     }
-    if !plain.is_empty() {
-        parts.push(string(&plain));
-    }
+    parts.extend(Some(rest).filter(|rest| !rest.is_empty()).map(string));
     parts
 }
 

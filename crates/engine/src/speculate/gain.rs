@@ -66,22 +66,23 @@ impl Costs {
 /// How often the drafts of one sequence were right, by how sure their source was.
 #[derive(Clone, Debug)]
 pub(super) struct Belief {
-    rates: [f64; 5],
+    rates: [f64; 6],
     /// Steps since the last draft.
     idle: u32,
 }
 
 impl Default for Belief {
     fn default() -> Self {
-        Belief { rates: [0.4, 0.5, 0.6, 0.75, 0.9], idle: 0 }
+        Belief { rates: [0.4, 0.5, 0.6, 0.75, 0.9, 0.5], idle: 0 }
     }
 }
 
 impl Belief {
-    /// Class of a match of so many tokens.
+    /// Class of a match of so many tokens; of none is what goes on behind a wrong token.
     fn class(matched: usize) -> usize {
         match matched {
-            ..=2 => 0,
+            0 => 5,
+            1..=2 => 0,
             3 => 1,
             4..=7 => 2,
             8..=15 => 3,

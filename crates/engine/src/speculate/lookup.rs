@@ -25,6 +25,8 @@ pub(super) struct Found {
     pub(super) tokens: Vec<u32>,
     /// Tokens before them that are equal in both places, up to 32.
     pub(super) matched: usize,
+    /// Where the first of them stood.
+    pub(super) at: usize,
 }
 
 impl Lookup {
@@ -51,9 +53,14 @@ impl Lookup {
         })?;
         let back = tokens[..at].iter().rev().zip(tokens.iter().rev()).take(LONGEST);
         let matched = back.take_while(|(a, b)| a == b).count();
-        let period = end - at;
-        Some(Found { tokens: (0..most).map(|i| tokens[at + i % period]).collect(), matched })
+        follow(tokens, at, most).map(|tokens| Found { tokens, matched, at })
     }
+}
+
+/// What stands from `at` on, at most `most` tokens. At the end it begins anew; `None` if it is there already.
+pub(super) fn follow(tokens: &[u32], at: usize, most: usize) -> Option<Vec<u32>> {
+    let period = tokens.len().checked_sub(at).filter(|&period| period > 0)?;
+    Some((0..most).map(|i| tokens[at + i % period]).collect())
 }
 
 fn hash(run: &[u32]) -> u64 {
@@ -78,7 +85,7 @@ mod tests {
     #[test]
     fn what_followed_last_time_is_proposed() {
         let found = find(&[1, 2, 3, 4, 5, 9, 1, 2, 3], 2).unwrap();
-        assert_eq!(found, Found { tokens: vec![4, 5], matched: 3 });
+        assert_eq!(found, Found { tokens: vec![4, 5], matched: 3, at: 3 });
         assert_eq!(find(&[1, 2, 3], 4), None);
         assert_eq!(find(&[1, 2, 3, 4, 9, 8], 4), None);
         assert_eq!(find(&[], 4), None);
@@ -89,16 +96,16 @@ mod tests {
     fn the_longest_run_wins_and_among_equals_the_latest() {
         // After (7, 1, 2) came 3, after the later (8, 1, 2) came 4; "6, 7, 1, 2" is the longer match.
         let tokens = [6, 7, 1, 2, 3, 8, 1, 2, 4, 6, 7, 1, 2];
-        assert_eq!(find(&tokens, 1).unwrap(), Found { tokens: vec![3], matched: 4 });
+        assert_eq!(find(&tokens, 1).unwrap(), Found { tokens: vec![3], matched: 4, at: 4 });
         let tokens = [1, 2, 3, 5, 1, 2, 4, 0, 1, 2];
-        assert_eq!(find(&tokens, 1).unwrap(), Found { tokens: vec![4], matched: 2 });
+        assert_eq!(find(&tokens, 1).unwrap(), Found { tokens: vec![4], matched: 2, at: 6 });
     }
 
     #[test]
     fn a_repetition_goes_on() {
         let found = find(&[5, 1, 2, 1, 2, 1, 2], 5).unwrap();
         assert_eq!(found.tokens, [1, 2, 1, 2, 1]);
-        assert_eq!(find(&[7; 40], 3).unwrap(), Found { tokens: vec![7; 3], matched: 32 });
+        assert_eq!(find(&[7; 40], 3).unwrap(), Found { tokens: vec![7; 3], matched: 32, at: 39 });
     }
 
     #[test]

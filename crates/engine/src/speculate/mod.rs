@@ -10,7 +10,7 @@ pub(crate) use draft::Drafter;
 use draft::Turn;
 pub use draft::{Draft, DraftError};
 use gain::{Belief, Costs, Wish, plan};
-use lookup::Lookup;
+use lookup::{Found, Lookup, follow};
 
 use crate::schedule::Chunk;
 use crate::sequence::Sequence;
@@ -25,6 +25,9 @@ const INDEXED: usize = 4096;
 const SURE: usize = 16;
 /// What a draft model's word counts for: as much as a match of so many tokens.
 const MODEL: usize = 8;
+
+/// Tokens that must match for a draft's place to be sure: there it goes on when one token was another.
+const PLACED: usize = 4;
 
 /// Whether a request's tokens are drafted. Its answer is the same in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub(crate) struct Drafting {
     pub(crate) tokens: Vec<u32>,
     /// Tokens before them that were found to match, or [`MODEL`].
     matched: usize,
+    /// Where the tokens were found; after the step, where what follows the chosen token should stand.
+    place: Option<usize>,
     lookup: Lookup,
     belief: Belief,
     /// Tokens that were computed as drafts, and those that were right.
@@ -63,6 +68,7 @@ impl Drafting {
     /// Looks for a draft of at most `most` tokens after `tokens`. With a model that could draft them, only a long match
     /// will do.
     fn look_up(&mut self, tokens: &[u32], most: usize, model: bool) {
+        let place = self.place.take();
         (self.wanted, self.matched) = (0, 0);
         self.tokens.clear();
         if self.mode == Speculate::Off {
@@ -73,8 +79,18 @@ impl Drafting {
             return;
         }
         let found = self.lookup.find(tokens, most);
+        let resumed = || {
+            // A short match may be anywhere; an edit goes on where it was.
+            place
+                .filter(|_| found.as_ref().is_none_or(|found| found.matched < PLACED))
+                .and_then(|at| Some(Found { tokens: follow(tokens, at, most)?, matched: 0, at }))
+        };
+        let found = resumed().or(found);
         match found.filter(|found| !model || found.matched >= SURE) {
-            Some(found) => (self.tokens, self.matched) = (found.tokens, found.matched),
+            Some(found) => {
+                (self.tokens, self.matched) = (found.tokens, found.matched);
+                self.place = Some(found.at);
+            }
             None if model => self.matched = MODEL,
             None => return,
         }
@@ -99,11 +115,14 @@ impl Drafting {
 
     /// Notes how many of the rows behind the first were right, if they were drafted.
     pub(crate) fn settle(&mut self, rows: usize, right: usize) -> (usize, usize) {
+        let place = self.place.take();
         if self.tokens.is_empty() || rows == 0 {
             self.tokens.clear();
             return (0, 0);
         }
         self.tokens.clear();
+        let sure = self.matched >= PLACED || self.matched == 0 && right > 0;
+        self.place = place.filter(|_| sure).map(|at| at + right + 1);
         self.belief.learn(self.matched, rows, right);
         self.drafted += rows;
         self.accepted += right;
@@ -193,4 +212,53 @@ fn turn<'a>(sequence: &'a Sequence, chunk: &Chunk) -> Option<Turn<'a>> {
     }
     let known = sequence.tokens.get(..chunk.start + rows - most)?;
     Some(Turn { id: sequence.id, known, most, draft: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Steps to write `text` after `prompt`, and the tokens that were drafted in vain.
+    fn steps(prompt: &[u32], text: &[u32]) -> (usize, usize) {
+        let mut drafting = Drafting::new(Speculate::On);
+        let (mut tokens, goal) = (prompt.to_vec(), [prompt, text].concat());
+        let mut steps = 0;
+        while tokens.len() < goal.len() {
+            let left = goal.len() - tokens.len();
+            drafting.look_up(&tokens, (left - 1).min(MAX_DRAFT), false);
+            let rest = &goal[tokens.len()..];
+            let rows = drafting.tokens.len();
+            let right = drafting.tokens.iter().zip(rest).take_while(|(a, b)| a == b).count();
+            tokens.extend_from_slice(&rest[..right + 1]);
+            drafting.settle(rows, right);
+            steps += 1;
+        }
+        (steps, drafting.drafted - drafting.accepted)
+    }
+
+    fn replaced(text: &[u32], at: &[usize]) -> Vec<u32> {
+        let replace = |(i, &token)| if at.contains(&i) { token + 1000 } else { token };
+        text.iter().enumerate().map(replace).collect()
+    }
+
+    #[test]
+    fn behind_a_replaced_token_the_draft_goes_on() {
+        let text: Vec<u32> = (0..100).collect();
+        // Two tokens find the place; then nine come in each step: 2 + 98 / 9.
+        assert_eq!(steps(&text, &text), (13, 0));
+        // One replaced: its step gives fewer, and the next one drafts again.
+        assert_eq!(steps(&text, &replaced(&text, &[50])).0, 14);
+        // Ten apart: a step for what is between, one for the rest.
+        let every: Vec<usize> = (10..100).step_by(10).collect();
+        assert!(steps(&text, &replaced(&text, &every)).0 <= 2 + 2 * 10);
+    }
+
+    #[test]
+    fn what_is_not_an_edit_is_given_up() {
+        let text: Vec<u32> = (0..60).collect();
+        // From 20 on it is another text: the place is tried once behind the wrong token.
+        let other: Vec<u32> = (0..20).chain(500..540).collect();
+        let (_, vain) = steps(&text, &other);
+        assert!(vain <= 2 * MAX_DRAFT, "{vain}");
+    }
 }

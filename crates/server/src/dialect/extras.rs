@@ -2,6 +2,7 @@
 //! the body (`extra_body` in the official packages).
 
 use axum::http::HeaderMap;
+use hob_engine::Speculate;
 use serde_json::Value;
 
 use crate::answer::Caller;
@@ -22,6 +23,8 @@ pub struct Extras {
     pub truncate: bool,
     /// `seed`: the same answer to the same request.
     pub seed: Option<u64>,
+    /// `speculate`: whether tokens are drafted.
+    pub speculate: Option<Speculate>,
 }
 
 impl Extras {
@@ -40,12 +43,27 @@ impl Extras {
             priority: priority.transpose()?,
             truncate: fields.truth("truncate")?.unwrap_or(false),
             seed: fields.count("seed")?.map(|n| n as u64),
+            speculate: speculate(fields.get("speculate"))?,
         })
     }
 
     /// Who asks, by the head of the request and its `priority`.
     pub fn caller(&self, headers: &HeaderMap) -> Caller {
         crate::http::caller(headers).asking(self.priority)
+    }
+}
+
+/// `speculate`: whether tokens are drafted, which changes no answer.
+///
+/// # Errors
+/// For a value that is none of the three.
+pub fn speculate(value: Option<&Value>) -> Result<Option<Speculate>, ApiError> {
+    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
+    match value.as_str() {
+        Some("off") => Ok(Some(Speculate::Off)),
+        Some("on") => Ok(Some(Speculate::On)),
+        Some("auto") => Ok(Some(Speculate::Auto)),
+        _ => Err(ApiError::field("speculate", "speculate must be \"off\", \"on\" or \"auto\"")),
     }
 }
 
@@ -70,16 +88,18 @@ mod tests {
     fn extras_are_read() {
         let read = |value: Value| Extras::read(&Fields::top(value.as_object().unwrap()));
         assert_eq!(read(json!({"seed": null})).unwrap(), Extras::default());
-        let all = json!({"keep_alive": "5m", "num_ctx": 100, "priority": -3, "truncate": true, "seed": 7});
+        let all = json!({"keep_alive": "5m", "num_ctx": 100, "priority": -3, "truncate": true, "seed": 7,
+            "speculate": "on"});
         let expected = Extras {
             keep_alive: Some(KeepAlive::For(Duration::from_secs(300))),
             context: Some(100),
             priority: Some(-3),
             truncate: true,
             seed: Some(7),
+            speculate: Some(Speculate::On),
         };
         assert_eq!(read(all).unwrap(), expected);
-        for bad in ["keep_alive", "num_ctx", "priority", "truncate", "seed"] {
+        for bad in ["keep_alive", "num_ctx", "priority", "truncate", "seed", "speculate"] {
             let error = read(json!({bad: "soon"})).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(bad));
         }

@@ -521,7 +521,7 @@ impl Rules {
         let plain =
             |text: &&str| text.trim() == *text && !closes.iter().any(|close| text.contains(close));
         let texts: Option<Vec<&str>> =
-            values.iter().map(|v| v.as_str().filter(|t| plain(&t))).collect();
+            values.iter().map(|v| v.as_str().filter(|t| plain(t))).collect();
         let texts: Vec<String> = texts?.into_iter().map(literal).collect();
         let body = join([
             format!("({})", texts.join(" | ")),

@@ -144,6 +144,9 @@ fn bombs() -> Vec<(String, Rule)> {
     lark("start: start start | \"a\"".to_owned());
     lark("start: start".to_owned());
     lark("start: (\"a\"?)~1000000".to_owned());
+    lark("start: (\"a\"?)~1000".to_owned());
+    lark("start: (\"a\"?)~100000".to_owned());
+    lark("start: (/[a-z]*/? \"b\"?)~100 start?".to_owned());
     lark("start: a~1..1000\na: b~1..1000\nb: \"x\"~1..1000".to_owned());
     lark("start: x x x x x x x x\nx: y? y? y? y? y? y?\ny: z? z? z? z? z?\nz: \"a\" | \"a\" \"a\" | start".to_owned());
     lark("start: ".to_owned() + &"(".repeat(20_000) + "\"a\"" + &")".repeat(20_000));

@@ -26,7 +26,7 @@ fn tools() -> Value {
 }
 
 /// Formats that have a grammar, with the markers that their vocabularies have as control tokens.
-const FORMATS: [(&str, &[&str], &str); 21] = [
+const FORMATS: [(&str, &[&str], &str); 22] = [
     ("hermes", &[], ""),
     ("hermes", &["<tool_call>", "</tool_call>"], ""),
     ("llama3", &[], ""),
@@ -66,6 +66,7 @@ const FORMATS: [(&str, &[&str], &str); 21] = [
     ),
     ("functionary-v3.1", &[], ""),
     ("qwen3-coder", &[], ""),
+    ("seed", &["<seed:tool_call>", "</seed:tool_call>"], ""),
     ("glm", &["<tool_call>", "</tool_call>", "<arg_key>"], ""),
     ("minimax-m2", &["<minimax:tool_call>", "</minimax:tool_call>"], ""),
 ];
@@ -161,26 +162,45 @@ fn what_cannot_be_written_is_none() {
 
 #[test]
 fn answers_with_headers_are_read_as_content() {
-    let tokenizer = marked(&["<|channel|>", "<|message|>", "<|end|>", "<|start|>"]);
-    let word = grammars(&tokenizer).compile(&Rule::Regex("[a-z]{1,9}".to_owned())).unwrap();
+    const CONTROL: &[&str] =
+        &["<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|return|>", "<|call|>"];
     let mut rng = Rng::new(8);
-    for (name, prompt) in [("gpt-oss", "<|start|>assistant"), ("functionary-v3.2", ">>>")] {
+    for (name, prompt, texts) in [
+        (
+            "gpt-oss",
+            "<|start|>assistant",
+            &[
+                "<|channel|>final<|message|>yes",
+                "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>yes",
+            ][..],
+        ),
+        ("functionary-v3.2", ">>>", &["all\nyes"]),
+    ] {
         let format = ChatFormat::by_name(name, "").unwrap();
-        let mut constraint = word.clone().opened_by(format.answer_opening().unwrap());
-        if let Some((open, close)) = format.thinking_marks() {
-            constraint = constraint.behind_thinking(open, close, false);
+        let constraint = |tokenizer: &Arc<Tokenizer>| {
+            let yes = Rule::Regex("yes|no".to_owned());
+            let constraint = grammars(tokenizer).compile(&yes).unwrap();
+            let constraint = constraint.opened_by(format.answer_opening().unwrap());
+            match format.thinking_marks() {
+                Some((open, close)) => constraint.behind_thinking(open, close, false),
+                None => constraint,
+            }
+        };
+        let plain = bytes();
+        for text in texts {
+            assert!(accepts(&plain, &constraint(&plain), text), "{text}");
+            assert_eq!(parsed(&format, prompt, text).content, "yes");
         }
-        let (mut ended, mut thought) = (0, 0);
-        for _ in 0..30 {
-            let Some(text) = draw(&tokenizer, &constraint, &mut rng) else { continue };
-            ended += 1;
+        assert!(!accepts(&plain, &constraint(&plain), "yes"));
+        let marked = marked(CONTROL);
+        let constraint = constraint(&marked);
+        let drawn: Vec<String> =
+            (0..20).filter_map(|_| draw(&marked, &constraint, &mut rng)).collect();
+        assert!(drawn.len() > 4);
+        for text in drawn {
             let answer = parsed(&format, prompt, &text);
-            let word = (1..=9).contains(&answer.content.len())
-                && answer.content.bytes().all(|b| b.is_ascii_lowercase());
-            assert!(word && answer.tool_calls.is_empty(), "{name}: {text}: {answer:?}");
-            thought += usize::from(!answer.thinking.is_empty());
+            assert!(["yes", "no"].contains(&answer.content.as_str()), "{name}: {text}");
         }
-        assert!(ended > 10 && (thought > 0) == (name == "gpt-oss"), "{ended} {thought}");
     }
     assert_eq!(ChatFormat::by_name("muse", "").unwrap().answer_opening(), None);
     assert_eq!(ChatFormat::by_name("hermes", "").unwrap().answer_opening(), Some(""));

@@ -71,6 +71,22 @@ fn whatever_is_drawn_from_a_schema_is_valid() {
 }
 
 #[test]
+fn integers_without_bounds_fit_64_bits() {
+    let tokenizer = bytes();
+    let grammars = grammars(&tokenizer);
+    let integer = grammars.compile(&Rule::Schema(json!({"type": "integer"}))).unwrap();
+    for good in ["0", "-7", "9000000000000000000", "-8999999999999999999", "1234567890123456789"] {
+        assert!(accepts(&tokenizer, &integer, good), "{good}");
+    }
+    for bad in ["9000000000000000001", "10000000000000000000", "-99999999999999999999", "01"] {
+        assert!(!accepts(&tokenizer, &integer, bad), "{bad}");
+    }
+    let positive = json!({"type": "integer", "minimum": 5});
+    let positive = grammars.compile(&Rule::Schema(positive)).unwrap();
+    assert!(accepts(&tokenizer, &positive, "77") && !accepts(&tokenizer, &positive, "4"));
+}
+
+#[test]
 fn json_mode_is_any_object_and_nothing_else() {
     let tokenizer = bytes();
     let json = grammars(&tokenizer).compile(&Rule::Json).unwrap();

@@ -69,6 +69,56 @@ fn formats_without_a_standard_say_nothing() {
 }
 
 #[test]
+fn digits_come_to_an_end() {
+    let tokenizer = bytes();
+    let grammars = grammars(&tokenizer);
+    let accept =
+        |rule: &Rule, text: &str| accepts(&tokenizer, &grammars.compile(rule).unwrap(), text);
+    let (few, many) = ("1".repeat(MAX_DIGITS), "1".repeat(MAX_DIGITS + 1));
+    let number = Rule::Schema(json!({"type": "number"}));
+    let pattern = Rule::Schema(json!({"type": "string", "pattern": "^[0-9]{40}$"}));
+    for (rule, text, fits) in [
+        (&number, few.clone(), true),
+        (&number, many.clone(), false),
+        (&number, format!("{few}.{few}e-{few}"), true),
+        (&number, format!("0.{many}"), false),
+        (&Rule::Json, format!("{{\"a\":{few}}}"), true),
+        (&Rule::Json, format!("{{\"a\":{many}}}"), false),
+        (&pattern, format!("\"{}\"", "1".repeat(40)), true),
+        (&Rule::Regex("1+".to_owned()), many, true),
+    ] {
+        assert_eq!(accept(rule, &text), fits, "{text} for {rule:?}");
+    }
+    let email = adapted(&json!({"format": "email"}));
+    assert_eq!(email, json!({"format": "email", "maxLength": 254}));
+    assert_eq!(adapted(&json!({"format": "email", "maxLength": 9}))["maxLength"], 9);
+}
+
+#[test]
+fn references_are_written_without_escapes() {
+    let schema = json!({"$defs": {"a/b": {"$ref": "#/$defs/c~0d"}, "c~d": {"type": "null"}}, "$ref": "#/$defs/a~1b"});
+    let out = adapted(&schema);
+    assert_eq!(out["$ref"], "#/$defs/escaped reference 0");
+    assert_eq!(
+        out.pointer("/$defs/escaped reference 0"),
+        Some(&json!({"$ref": "#/$defs/escaped reference 1"}))
+    );
+    assert_eq!(out.pointer("/$defs/escaped reference 1"), Some(&json!({"type": "null"})));
+    let nowhere = json!({"$ref": "#/$defs/a~1b"});
+    assert!(grammars(&bytes()).compile(&Rule::Schema(nowhere)).is_err());
+}
+
+#[test]
+fn blanks_of_patterns_are_those_of_both_dialects() {
+    let pattern = |text: &str| adapted(&json!({"pattern": text}))["pattern"].clone();
+    let blanks = r" \t\n\r\f\v";
+    assert_eq!(pattern(r"^\s+[\s_]$"), format!("^[{blanks}]+[{blanks}_]$"));
+    for same in [r"\\s", r"[^\s]\S", r"\[s\]", "a\\"] {
+        assert_eq!(pattern(same), same);
+    }
+}
+
+#[test]
 fn alternatives_of_one_of_are_set_apart() {
     let ways = |schema: Value| adapted(&schema)["oneOf"].clone();
     // By type and by closed objects they differ as they are.

@@ -120,7 +120,7 @@ impl Request {
         sampling.max_tokens = self.max_tokens;
         let mut ask = Ask::new(Input::Chat(Box::new(conversation)), sampling);
         ask.context = self.extras.context;
-        ask.truncate = self.extras.truncate;
+        (ask.truncate, ask.speculate) = (self.extras.truncate, self.extras.speculate);
         ask.form = self.form.clone();
         Ok(ask)
     }

@@ -238,6 +238,7 @@ impl Work {
         let form = options::format(common.format)?;
         // Options are checked before a model is loaded for them.
         let context = options::apply(common.options.as_ref(), &mut Default::default())?;
+        let speculate = options::speculate(common.options.as_ref())?;
         let lease = state.models.lease(&common.model, context, common.keep_alive).await?;
         let mut sampling = lease.loaded().sampling.clone();
         options::apply(common.options.as_ref(), &mut sampling)?;
@@ -245,6 +246,7 @@ impl Work {
         sampling.options.top_logprobs = logprobs.then_some(top as usize);
         let mut ask = Ask::new(input(lease.loaded())?, sampling);
         (ask.context, ask.form) = (context, form);
+        ask.speculate = speculate;
         ask.truncate = common.truncate.unwrap_or(false);
         ask.caller = crate::http::caller(&headers);
         ask.before = before;
@@ -334,6 +336,10 @@ impl Shape {
         chunk["eval_duration"] = nanoseconds(t.decode);
         if end.cached_tokens > 0 {
             chunk["cached_tokens"] = end.cached_tokens.into();
+        }
+        if end.drafted_tokens > 0 {
+            chunk["drafted_tokens"] = end.drafted_tokens.into();
+            chunk["accepted_tokens"] = end.accepted_tokens.into();
         }
         if end.dropped_tokens > 0 {
             chunk["dropped_tokens"] = end.dropped_tokens.into();

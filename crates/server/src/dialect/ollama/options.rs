@@ -1,9 +1,11 @@
 //! What Ollama's requests have in common: `options` over the model's own parameters, `keep_alive`, `think`, `format`. Errors are Ollama's words.
 
+use hob_engine::Speculate;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
 use crate::answer::Form;
+use crate::dialect::extras;
 use crate::duration;
 use crate::error::ApiError;
 use crate::models::KeepAlive;
@@ -61,10 +63,19 @@ pub fn apply(
                 };
                 sampling.set(name, &text).map_err(|e| ApiError::field(name, e.to_string()))?;
             }
+            "speculate" => {}
             _ => tracing::debug!(name, "unknown or meaningless option"),
         }
     }
     Ok(context)
+}
+
+/// Whether tokens are drafted, by the option `speculate`, which is hob's own.
+///
+/// # Errors
+/// For a value that is none of the three.
+pub fn speculate(options: Option<&Map<String, Value>>) -> Result<Option<Speculate>, ApiError> {
+    extras::speculate(options.and_then(|options| options.get("speculate")))
 }
 
 /// Whether an option or parameter of this name has a meaning somewhere.

@@ -61,7 +61,7 @@ pub async fn chat(
     let (top, think, answers) = (chat.top()?, chat.think()?, options.answers()?);
     let (context, keep) = (options.context()?, options.keep_alive()?);
     let caller = options.caller(http::caller(&headers))?;
-    let most = options.max_tokens(1)?;
+    let (most, speculate) = (options.max_tokens(1)?, options.speculate()?);
     options.apply(&mut Sampling::default())?;
     let messages = messages::conversation(chat.messages.unwrap_or_default())?;
 
@@ -90,6 +90,7 @@ pub async fn chat(
     let mut ask = Ask::new(Input::Chat(Box::new(conversation)), sampling);
     (ask.context, ask.form, ask.caller) = (context, form, caller);
     (ask.truncate, ask.ignore_eos) = (options.truncate(), options.ignore_eos());
+    ask.speculate = speculate;
     let prepared = [lease.prepare(ask).await.map_err(|e| named(e, form_field))?];
     let choices = ChatChoices::new(answers, !offer.parallel, offer.legacy, top.is_some());
     let mut frame = Frame::new("chatcmpl-", "chat.completion", name, answers);

@@ -60,7 +60,7 @@ pub async fn completion(
     }
     let (context, keep) = (options.context()?, options.keep_alive()?);
     let caller = options.caller(http::caller(&headers))?;
-    let most = options.max_tokens(0)?;
+    let (most, speculate) = (options.max_tokens(0)?, options.speculate()?);
     options.apply(&mut Sampling::default())?;
     let inputs = own.inputs()?;
     if inputs.len() * answers > MAX_ALL {
@@ -81,6 +81,7 @@ pub async fn completion(
         let mut ask = Ask::new(input, sampling.clone());
         (ask.context, ask.form, ask.caller) = (context, form.clone(), caller);
         (ask.truncate, ask.ignore_eos) = (options.truncate(), options.ignore_eos());
+        ask.speculate = speculate;
         let made = lease.clone().prepare(ask).await;
         prepared.push(made.map_err(|e| named(e, form_field))?);
     }

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use hob_engine::Speculate;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{out_of_range, unsupported};
 use crate::answer::Caller;
+use crate::dialect::extras;
 use crate::error::ApiError;
 use crate::models::KeepAlive;
 use crate::sampling::Sampling;
@@ -49,6 +51,7 @@ pub struct Options {
     options: Option<Inner>,
     priority: Option<i64>,
     truncate: Option<bool>,
+    speculate: Option<Value>,
 }
 
 /// `stream_options`; obfuscation is padding against eavesdroppers of OpenAI's, which is not done here.
@@ -104,6 +107,14 @@ impl Options {
     /// Whether the oldest of a prompt that is too long is left out.
     pub fn truncate(&self) -> bool {
         self.truncate.unwrap_or(false)
+    }
+
+    /// Whether tokens are drafted, if the request says it.
+    ///
+    /// # Errors
+    /// For a value that is none of the three.
+    pub fn speculate(&self) -> Result<Option<Speculate>, ApiError> {
+        extras::speculate(self.speculate.as_ref()).map_err(|e| e.with_code("invalid_value"))
     }
 
     /// Whether the model's end tokens are forbidden.

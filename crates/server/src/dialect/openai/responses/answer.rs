@@ -193,7 +193,7 @@ fn ask(request: &Request, messages: Vec<Message>, loaded: &Loaded) -> Result<Ask
     options.top_logprobs = request.logprobs;
     let mut ask = Ask::new(Input::Chat(Box::new(conversation)), sampling);
     ask.context = request.extras.context;
-    ask.truncate = request.extras.truncate;
+    (ask.truncate, ask.speculate) = (request.extras.truncate, request.extras.speculate);
     ask.form = request.form.clone();
     Ok(ask)
 }
