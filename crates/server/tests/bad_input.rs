@@ -224,7 +224,7 @@ fn wrong(path: &str, reply: &Reply) -> Option<String> {
                 _ if path.starts_with("/v1/messages") => {
                     said["type"] == "error" && texts(&["type", "message"])
                 }
-                _ if path.starts_with("/v1/") => {
+                _ if path.starts_with("/v1/") || path == "/rerank" => {
                     texts(&["message", "type"])
                         && error.get("param").is_some()
                         && error.get("code").is_some()

@@ -30,6 +30,8 @@ use crate::sampling::Sampling;
 
 /// Most files of one model.
 const MAX_FILES: usize = 1024;
+/// Longest name of a renderer, parser or version, bytes.
+const MAX_NAME: usize = 256;
 /// The digest of what has none yet, as Ollama writes it while it quantizes.
 const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -136,8 +138,8 @@ impl Create {
             parameters: parameters(self.parameters.unwrap_or_default())?,
             messages: messages(self.messages.unwrap_or_default())?,
             licences: licences(self.license)?,
-            renderer: text(self.renderer),
-            parser: text(self.parser),
+            renderer: short("renderer", self.renderer)?,
+            parser: short("parser", self.parser)?,
             ..Overlay::default()
         };
         let quantize = text(self.quantize).as_deref().map(recipe).transpose()?;
@@ -149,8 +151,20 @@ impl Create {
             draft: self::files("draft_files", self.draft_files)?,
             overlay,
             quantize,
-            requires: text(self.requires),
+            requires: short("requires", self.requires)?,
         })
+    }
+}
+
+/// A name that the model's small file of facts has room for; `None` for none.
+fn short(field: &'static str, text: Option<String>) -> Result<Option<String>, ApiError> {
+    match text {
+        Some(text) if text.len() > MAX_NAME => {
+            let message =
+                format!("{field} has {} bytes; at most {MAX_NAME} are possible", text.len());
+            Err(ApiError::field(field, message))
+        }
+        text => Ok(text.filter(|text| !text.is_empty())),
     }
 }
 
