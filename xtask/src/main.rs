@@ -6,7 +6,9 @@ mod assets;
 mod avx512;
 mod bench;
 mod check;
+mod clients;
 mod judge;
+mod load;
 mod pulls;
 mod quants;
 mod schemas;
@@ -38,12 +40,16 @@ enum Command {
     Bench(bench::Args),
     /// Compare hob's predictions with llama.cpp's; writes a CSV file to bench/ and fails if they are too far apart
     Judge(judge::Args),
+    /// Measure hob's server against llama.cpp's with many clients at once; writes a CSV file to bench/
+    Load(load::Args),
     /// Make every recipe with hob and with llama.cpp, and judge both; goes on where the last run ended
     Quants(quants::Args),
     /// Measure hob's downloads against Hugging Face's client, from a loopback server; writes a CSV file to bench/
     Transfer(transfer::Args),
     /// Prove what pulls promise: hostile servers under strace, full disks, kills, flipped bits; Linux, minutes (docs/pulls.md)
     Pulls(pulls::Args),
+    /// Drive a server of hob with unmodified clients from their packages, and coding agents (docs/clients.md)
+    Clients(clients::Args),
     /// Ask a server for answers to 200 JSON schemas, and have each judged by a validator; minutes (docs/schemas.md)
     Schemas(schemas::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
@@ -61,9 +67,11 @@ fn main() -> ExitCode {
         Command::Test { args } => test(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Judge(args) => judge::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Quants(args) => quants::run(&args),
         Command::Transfer(args) => transfer::run(&args),
         Command::Pulls(args) => pulls::run(&args),
+        Command::Clients(args) => clients::run(&args),
         Command::Schemas(args) => schemas::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };

@@ -31,6 +31,7 @@ mod run;
 mod sampling;
 mod search;
 mod serve;
+mod service;
 mod show;
 mod stop;
 mod talk;
@@ -62,6 +63,7 @@ enum Verb {
     Run(run::Args),
     #[command(alias = "start")]
     Serve(serve::Args),
+    Service(service::Args),
     Ps(ps::Args),
     Stop(stop::Args),
     Pull(pull::Args),
@@ -100,6 +102,7 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Run(args) => run::run(args),
         Verb::Serve(args) => serve::run(args),
+        Verb::Service(args) => service::run(args),
         Verb::Ps(args) => ps::run(args),
         Verb::Stop(args) => stop::run(args),
         Verb::Pull(args) => pull::run(args),

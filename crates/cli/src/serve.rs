@@ -11,7 +11,6 @@ use hob_engine::Speculate;
 use hob_hub::Hub;
 use hob_machine::Machine;
 use hob_server::{Config, Guard, KeepAlive, Keys, PoolSettings, State, Wishes};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::answer::{Kv, at_least_one};
@@ -79,6 +78,27 @@ pub struct Args {
     grace: u64,
 }
 
+impl Args {
+    /// Seconds that running answers have at the end.
+    pub fn grace(&self) -> u64 {
+        self.grace
+    }
+
+    /// Whether these flags mean the same to a service, which runs in another folder.
+    ///
+    /// # Errors
+    /// For a file that is not named from the root on.
+    pub fn check_for_service(&self) -> Result<()> {
+        match &self.api_key_file {
+            Some(path) if !path.is_absolute() => {
+                let why = format!("--api-key-file {} must be an absolute path", path.display());
+                Err(out::Usage(why).into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// [`Speculate`] by its name.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
 enum Drafting {
@@ -119,35 +139,67 @@ pub fn run(args: &Args) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(address, State::new(hub, config)))
+    let served = runtime.block_on(serve(address, State::new(hub, config)));
+    // A load or a transfer that still runs is not waited for; the store is sound at every moment.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(address: SocketAddr, state: State) -> Result<()> {
+    let signals = Signals::new().context("cannot wait for signals")?;
     let listener = hob_server::bind(address).await?;
     out::say(&format!("hob listens on http://{}", listener.local_addr()?));
-    tokio::spawn(end_on_signal(state.clone()));
+    tokio::spawn(end_on_signal(signals, state.clone()));
     hob_server::serve(listener, state).await;
     Ok(())
 }
 
 /// The first signal ends the server in order, the second at once.
-async fn end_on_signal(state: State) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    next().await;
+async fn end_on_signal(mut signals: Signals, state: State) {
+    signals.next().await;
     let grace = state.config.grace;
     out::say(&format!("going down: running answers have {} seconds", grace.as_secs()));
     tokio::select! {
         () = state.shutdown.begin(grace) => {}
-        () = next() => state.shutdown.now(),
+        () = signals.next() => state.shutdown.now(),
     }
-    Ok(())
+}
+
+/// Signals that ask a server to end.
+#[cfg(unix)]
+struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-C, elsewhere.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) {
+        // Without it, nobody asks.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn config(args: &Args) -> Result<Config> {

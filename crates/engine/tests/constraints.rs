@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::*;
 use hob_engine::{
     Constraint, Engine, EngineConfig, EngineError, Event, Failure, Finish, Grammars, LoadOptions,
-    Request, Rule, Runner, SampleOptions,
+    Request, Rule, Runner, SampleOptions, Speculate,
 };
 use hob_gguf::Gguf;
 use hob_text::Tokenizer;
@@ -91,6 +91,28 @@ fn without_end_tokens_it_ends_where_nothing_can_follow() {
     assert_eq!((answer.text.len(), answer.done().finish), (30, Finish::Length));
     let empty = ask_for("", 3);
     assert_eq!((empty.text.as_str(), empty.done().finish), ("", Finish::Stop));
+}
+
+#[test]
+fn drafted_answers_follow_their_constraint_and_are_the_same() {
+    let engine = engine();
+    engine.speculates().unwrap();
+    // Much repetition, so that drafts are right, and ends within drafts.
+    let words = r"(ab|abc){3,9}(abcabc){2,4}\.";
+    let list = json!({"type": "array", "items": {"enum": ["alpha", "beta"]}, "minItems": 6, "maxItems": 6});
+    let (mut drafted, mut accepted) = (0, 0);
+    for seed in 0..6 {
+        for rule in [Rule::Regex(words.to_owned()), Rule::Schema(list.clone())] {
+            let answer =
+                |speculate| ask(&engine, Request { speculate, ..constrained(rule.clone(), seed) });
+            let (plain, fast) = (answer(Speculate::Off), answer(Speculate::On));
+            assert_eq!((&fast.tokens, &fast.text), (&plain.tokens, &plain.text));
+            assert_eq!(fast.done().finish, Finish::Stop);
+            drafted += fast.done().drafted;
+            accepted += fast.done().accepted;
+        }
+    }
+    assert!(0 < accepted && accepted < drafted, "{accepted} of {drafted}");
 }
 
 #[test]

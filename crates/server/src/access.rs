@@ -18,6 +18,7 @@ use crate::answer::{Caller, End};
 use crate::app::State;
 use crate::error::ApiError;
 use crate::guard::Ends;
+use crate::http::shape::RequestId;
 use crate::ids;
 use crate::metrics::Metrics;
 
@@ -133,7 +134,7 @@ impl Drop for Record {
 }
 
 /// The layer.
-pub async fn access(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+pub async fn access(Shared(state): Shared<State>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let given = headers.get("x-request-id").and_then(|v| v.to_str().ok()).filter(|id| sane(id));
     let id = given.map_or_else(|| ids::random("req_", 20), str::to_owned);
@@ -149,6 +150,7 @@ pub async fn access(Shared(state): Shared<State>, request: Request, next: Next) 
         seen: Mutex::default(),
         metrics: state.metrics.clone(),
     });
+    request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = RECORD.scope(record.clone(), next.run(request)).await;
     {
         let mut seen = record.seen();

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::access::Record;
 use crate::constrain::read_call;
 use crate::error::{ApiError, Kind};
+use crate::guard::MOST_PRIORITY;
 use crate::ids;
 use crate::loaded::Loaded;
 use crate::models::Lease;
@@ -28,6 +29,17 @@ pub struct Caller {
     pub client: u64,
     /// Higher is served first.
     pub priority: i8,
+    /// The highest that it may have.
+    pub most: i8,
+}
+
+impl Caller {
+    /// With the priority that the request's body asks for, as far as it may have it.
+    #[must_use]
+    pub fn asking(self, priority: Option<i8>) -> Self {
+        let priority = priority.map_or(self.priority, |p| p.max(-MOST_PRIORITY).min(self.most));
+        Caller { priority, ..self }
+    }
 }
 
 /// What is asked of a model.
@@ -287,12 +299,13 @@ impl Answer {
         }
         let unavailable = |message: &str| Some(Err(ApiError::new(Kind::Unavailable, message)));
         let event = tokio::select! {
+            // What has come for a reader who is slow does not keep the end back.
             biased;
-            event = self.events.recv() => event,
             () = self.lease.shutdown().ending() => {
                 self.ended = true;
                 return unavailable("the server is shutting down");
             }
+            event = self.events.recv() => event,
         };
         let Some(event) = event else {
             self.ended = true;

@@ -25,6 +25,7 @@ use crate::http::{holder, listen, shape};
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::models::{Models, PoolSettings, blocking};
+use crate::routes::Routes;
 use crate::shutdown::Shutdown;
 
 /// What a server is told.
@@ -113,13 +114,18 @@ impl State {
     }
 }
 
+/// All routes.
+pub fn routes() -> Routes {
+    dialect::own::routes()
+        .and(dialect::ollama::routes())
+        .and(dialect::anthropic::routes())
+        .and(dialect::openai::routes())
+}
+
 /// All routes with their layers.
 pub fn router(state: State) -> Router {
-    Router::new()
-        .merge(dialect::own::routes())
-        .merge(dialect::ollama::routes())
-        .merge(dialect::anthropic::routes())
-        .merge(dialect::openai::routes())
+    routes()
+        .router()
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(contained))
@@ -153,16 +159,23 @@ async fn contained(request: Request, next: Next) -> Response {
     handled.unwrap_or_else(|_| ApiError::internal("the server made a mistake").into_response())
 }
 
-/// Refuses new work while the server goes down.
+/// Refuses new work while the server goes down, and old work in the end; streams say themselves that they end.
 async fn open(
     axum::extract::State(state): axum::extract::State<State>,
     request: Request,
     next: Next,
 ) -> Response {
     let asks = matches!(request.uri().path(), "/health" | "/ready" | "/metrics");
-    match state.shutdown.is_closing() && !asks {
-        true => ApiError::new(Kind::Unavailable, "the server is shutting down").into_response(),
-        false => next.run(request).await,
+    let down = || ApiError::new(Kind::Unavailable, "the server is shutting down").into_response();
+    if asks {
+        return next.run(request).await;
+    }
+    if state.shutdown.is_closing() {
+        return down();
+    }
+    tokio::select! {
+        response = next.run(request) => response,
+        () = state.shutdown.ending() => down(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! What an answer must be, as a constraint for the engine: a form that the request gives, or calls of tools that it demands. Where a model's
 //! own way to write calls is no grammar, it has to write one as a JSON object, which is then read as a call. Thinking is always free.
 
-use hob_engine::grammar::{Constraint, Grammars, Rule};
+use hob_engine::grammar::{Constraint, GrammarError, Grammars, Rule};
 use hob_text::{CallChoice, ChatEvent, ChatFormat, Template};
 use serde_json::{Map, Value, json};
 
 use crate::answer::Form;
-use crate::error::ApiError;
+use crate::error::{ApiError, RETRY};
 use crate::loaded::Loaded;
 use crate::prompt::{Conversation, Input, Prompt, Think, ToolChoice};
 
@@ -51,8 +51,17 @@ impl Loaded {
             Form::Regex(regex) => (Rule::Regex(regex.clone()), false),
             Form::Grammar(lark) => (Rule::Lark(lark.clone()), false),
         };
-        let compiled = self.grammars()?.compile(&rule);
-        let constraint = compiled.map_err(|e| ApiError::field("format", e.to_string()))?;
+        let constraint = self.grammars()?.compile(&rule).map_err(refused)?;
+        // Native calls have their own header.
+        let plain = call || *form != Form::Free;
+        let opening = match chat.filter(|_| plain) {
+            Some(_) => self.opening(prompt)?,
+            None => "",
+        };
+        let constraint = match opening {
+            "" => constraint,
+            opening => constraint.opened_by(opening),
+        };
         let constraint = match chat.and_then(|chat| self.thinking(chat, prompt)) {
             Some((open, close, opened)) => constraint.behind_thinking(open, close, opened),
             None => constraint,
@@ -86,6 +95,20 @@ impl Loaded {
         }))
     }
 
+    /// What the answer itself begins with, if the prompt has not begun it.
+    ///
+    /// # Errors
+    /// When that is not known for the model's format.
+    fn opening(&self, prompt: &Prompt) -> Result<&'static str, ApiError> {
+        let Some(template) = &self.template else { return Ok("") };
+        let opening = template.format().answer_opening().ok_or_else(|| {
+            let message = "answers of this model are messages with headers, for which no format can be demanded";
+            ApiError::field("format", message)
+        })?;
+        let begun = prompt.text.as_deref().is_some_and(|text| text.ends_with(opening));
+        Ok(if begun { "" } else { opening })
+    }
+
     /// What opens and closes the thinking of an answer, and whether the prompt has opened it.
     fn thinking(
         &self,
@@ -97,6 +120,14 @@ impl Loaded {
         let opened = text.ends_with(open.trim());
         let closed = text.ends_with(close.trim()) || chat.think == Some(Think::Off);
         (opened || !closed).then_some((open, close, opened))
+    }
+}
+
+/// A rule that is not followed, as the caller's doing or the server's load.
+fn refused(error: GrammarError) -> ApiError {
+    match error {
+        GrammarError::Busy => ApiError::busy(error.to_string(), RETRY),
+        error => ApiError::field("format", error.to_string()),
     }
 }
 

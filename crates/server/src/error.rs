@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use hob_engine::{EngineError, Failure};
+use hob_engine::{EngineError, Failure, GrammarError};
 use hob_gguf::GgufError;
 use hob_hub::HubError;
 use hob_machine::MachineError;
@@ -228,6 +228,7 @@ impl From<EngineError> for ApiError {
             EngineError::Busy { .. } => {
                 Self::busy("server busy, please try again: the queue is full", RETRY)
             }
+            EngineError::Grammar(GrammarError::Busy) => Self::busy(error.to_string(), RETRY),
             EngineError::Stopped(_) => Self::new(Kind::Unavailable, error.to_string()),
             EngineError::EmptyPrompt
             | EngineError::Range { .. }

@@ -22,6 +22,7 @@ mod loaded;
 mod metrics;
 mod models;
 mod prompt;
+mod routes;
 mod sampling;
 mod shutdown;
 mod turns;
@@ -29,9 +30,11 @@ mod turns;
 pub use answer::{
     Answer, Ask, Caller, End, Form, Heard, Piece, Prepared, Reason, TokenLogprob, Whole,
 };
-pub use app::{Config, ServeError, State, bind, router, serve};
+pub use app::{Config, ServeError, State, bind, router, routes, serve};
+pub use axum::http::Method;
 pub use choose::Chooser;
 pub use describe::timestamp;
+pub use dialect::own::OPENAPI;
 pub use embed::{EmbedAsk, Embedded, Texts, shorten};
 pub use error::{ApiError, Kind, LoadError};
 pub use file::{ModelFile, recipe};
@@ -39,5 +42,6 @@ pub use guard::{Guard, KeyError, Keys};
 pub use loaded::{Infill, Loaded, Wishes, default_threads};
 pub use models::{KeepAlive, Lease, Models, PoolSettings, Seen};
 pub use prompt::{Conversation, Input, Prompt, Room, Think, ToolChoice};
+pub use routes::{Route, Routes};
 pub use sampling::{PARAMETERS, Sampling, SamplingError};
 pub use shutdown::Shutdown;

@@ -275,8 +275,11 @@ fn a_real_model_answers_in_words() {
         "system": "Answer in one word.", "messages": [{"role": "user", "content": "What is the capital of France?"}]});
     let whole = server.post("/v1/messages", &request).ok();
     assert!(whole["content"][0]["text"].as_str().unwrap().contains("Paris"), "{whole}");
+    request["system"] = "Answer in a few words. ".repeat(50).into();
+    request["max_tokens"] = 4.into();
+    let whole = server.post("/v1/messages", &request).ok();
     request["stream"] = true.into();
     let second = streamed(server.stream("/v1/messages", &request));
-    assert!(second["usage"]["cache_read_input_tokens"].as_u64().unwrap() > 0, "{second}");
+    assert!(second["usage"]["cache_read_input_tokens"].as_u64().unwrap() > 100, "{second}");
     assert_eq!(bare(second), bare(whole));
 }

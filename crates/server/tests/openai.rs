@@ -228,6 +228,80 @@ fn a_prompt_that_does_not_fit_is_refused_or_cut_aloud() {
 }
 
 #[test]
+fn answers_have_the_form_that_is_asked_for() {
+    let server = Server::start();
+    let schema = json!({"type": "object", "additionalProperties": false, "required": ["ok"],
+        "properties": {"ok": {"type": "boolean"}}});
+    let said = |path: &str, body: Value| {
+        let reply = server.post(path, &body).ok();
+        let choice = &reply["choices"][0];
+        assert_eq!(choice["finish_reason"], "stop", "{reply}");
+        let text = choice["text"].as_str().or_else(|| choice["message"]["content"].as_str());
+        text.unwrap().to_owned()
+    };
+    let named = json!({"type": "json_schema", "json_schema": {"name": "x", "strict": true, "schema": schema}});
+    for fields in
+        [json!({"response_format": named}), json!({"structured_outputs": {"json": schema}})]
+    {
+        let text = said(CHAT, chat(over(json!({"max_tokens": 400}), fields)));
+        assert!(serde_json::from_str::<Value>(&text).unwrap()["ok"].is_boolean(), "{text}");
+    }
+    let texts = ["left.", "right?", "(c)"];
+    let chosen = said(TEXT, text(json!({"guided_choice": texts})));
+    assert!(texts.contains(&chosen.as_str()), "{chosen}");
+    assert_eq!(said(CHAT, chat(json!({"regex": "a{3}b"}))), "aaab");
+    assert_eq!(said(CHAT, chat(json!({"grammar": "start: \"x\" \"y\""}))), "xy");
+    // Thinking is free.
+    let fields = json!({"model": "thinker", "regex": "a{3}b", "reasoning_effort": "none"});
+    assert_eq!(said(CHAT, chat(fields)), "aaab");
+}
+
+#[test]
+fn demanded_calls_come() {
+    let server = Server::start();
+    let tool = |name: &str| {
+        json!({"type": "function", "function": {"name": name, "parameters": {"type": "object",
+            "properties": {"yes": {"type": "boolean"}}, "required": ["yes"], "additionalProperties": false}}})
+    };
+    let named = json!({"type": "function", "function": {"name": "g"}});
+    let body =
+        chat(json!({"tools": [tool("f"), tool("g")], "tool_choice": named, "max_tokens": 400,
+        "parallel_tool_calls": false}));
+    let reply = server.post(CHAT, &body).ok();
+    let choice = &reply["choices"][0];
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["content"]),
+        (&json!("tool_calls"), &Value::Null)
+    );
+    let calls = choice["message"]["tool_calls"].as_array().unwrap();
+    assert_eq!((calls.len(), &calls[0]["function"]["name"]), (1, &json!("g")), "{reply}");
+    let arguments = calls[0]["function"]["arguments"].as_str().unwrap();
+    assert!(serde_json::from_str::<Value>(arguments).unwrap()["yes"].is_boolean());
+
+    let (chunks, done) = server.stream(CHAT, &over(body.clone(), json!({"stream": true}))).events();
+    assert!(done);
+    let first =
+        chunks.iter().find_map(|c| c["choices"][0]["delta"]["tool_calls"].as_array()).unwrap();
+    assert_eq!(
+        (&first[0]["function"]["name"], &first[0]["type"]),
+        (&json!("g"), &json!("function"))
+    );
+    assert!(first[0]["id"].as_str().is_some_and(|id| !id.is_empty()));
+    let streamed = joined(&chunks, "/delta/tool_calls/0/function/arguments");
+    assert_eq!(streamed, [(arguments.to_owned(), Some("tool_calls".to_owned()))]);
+
+    // The older form.
+    let functions = json!([tool("f")["function"]]);
+    let body =
+        chat(json!({"functions": functions, "function_call": {"name": "f"}, "max_tokens": 400}));
+    let choice = server.post(CHAT, &body).ok()["choices"][0].clone();
+    assert_eq!(
+        (&choice["message"]["function_call"]["name"], &choice["finish_reason"]),
+        (&json!("f"), &json!("function_call"))
+    );
+}
+
+#[test]
 fn models_that_cannot_are_told_apart() {
     let server = Server::start();
     let tool =
@@ -303,7 +377,13 @@ fn bad_fields_are_refused_by_their_names() {
         (json!({"options": {"num_ctx": -1}}), "num_ctx"),
         (json!({"keep_alive": "soon"}), "keep_alive"),
         (json!({"priority": 128}), "priority"),
-        (json!({"chat_template": "{% nonsense %}"}), "template"),
+        (json!({"chat_template": "{% nonsense %}"}), "chat_template"),
+        (json!({"regex": "("}), "regex"),
+        (json!({"guided_json": {"type": "nonsense"}}), "guided_json"),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 5}}}}),
+            "response_format",
+        ),
         (json!({"chat_template_kwargs": 5}), "chat_template_kwargs"),
     ] {
         let reply = server.post(CHAT, &chat(fields.clone()));
@@ -401,6 +481,8 @@ fn embeddings_are_numbers_or_bytes() {
 
     let short = vectors(&ask(json!({"dimensions": 8})).ok());
     assert!(short[0].len() == 8 && (length(&short[0]) - 1.0).abs() < 1e-5);
+    let cut = ask(json!({"input": "x".repeat(5000), "truncate": true}));
+    assert!(cut.ok()["dropped_tokens"].as_u64().unwrap() > 3000);
     let single = vectors(&ask(json!({"input": "one"})).ok());
     assert_eq!(single, [plain[0].clone()]);
     let tokens = vectors(&ask(json!({"input": [[111, 110, 101], [116]]})).ok());
@@ -417,7 +499,7 @@ fn embeddings_are_numbers_or_bytes() {
         (json!({"dimensions": 0}), Some("dimensions")),
         (json!({"dimensions": 65}), Some("dimensions")),
         (json!({"input": [[999999]]}), None),
-        (json!({"input": "x".repeat(5000)}), None),
+        (json!({"input": "x".repeat(5000)}), Some("input")),
     ] {
         let reply = ask(fields.clone());
         assert_eq!(reply.status, 400, "{fields}: {}", reply.body);
@@ -479,6 +561,15 @@ fn documents_are_ranked_by_nearness() {
             refused(&server.post(path, &over(body.clone(), fields)), 400, Some(param));
         }
     }
+    // A cross-encoder, by its way of pooling.
+    let mut bytes = hob_testkit::Tiny::new(hob_testkit::Family::Bert).bytes();
+    let key = b"bert.pooling_type";
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len();
+    bytes[at + 4..at + 8].copy_from_slice(&4u32.to_le_bytes());
+    server.add_bytes("ranker", &bytes);
+    let reply = server.post("/rerank", &over(body.clone(), json!({"model": "ranker"})));
+    let error = refused(&reply, 400, Some("model"));
+    assert!(error["message"].as_str().unwrap().contains("cannot be run yet"), "{error}");
     let best =
         server.post("/rerank", &over(body, json!({"top_n": 1, "return_documents": false}))).ok();
     assert_eq!(best["results"].as_array().unwrap().len(), 1);

@@ -11,7 +11,7 @@ mod tokenizer;
 
 pub use chat::{
     CallChoice, ChatAnswer, ChatEvent, ChatFormat, ChatParser, ChatTemplate, JSON_BLANKS, Message,
-    RenderOptions, Template, ToolCall,
+    RenderOptions, Template, ToolCall, bound_integers,
 };
 pub use detokenizer::Detokenizer;
 pub use error::TextError;

@@ -41,6 +41,11 @@ impl Home {
         path
     }
 
+    /// The whole of it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The store's folder.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("hob")

@@ -1,13 +1,19 @@
 //! One answer's way through its grammar: which tokens may come next, and whether it is complete.
-//! A failure concerns this answer alone.
+//! A failure concerns this answer alone, and so does the time that its grammar takes: what is spent on a token is bounded.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hob_text::Tokenizer;
 use llguidance::toktrie::SimpleVob;
-use llguidance::{Matcher, TokenParser};
+use llguidance::{CancellationHandle, Matcher, TokenParser};
 
-use super::{GrammarError, short};
+use super::{GrammarError, SLOWNESS, short, watch};
+
+/// What half a token may take on the average: finding what is allowed, or taking one. Other answers wait meanwhile.
+const SHARE: Duration = Duration::from_millis(25).saturating_mul(SLOWNESS);
+/// What may be saved up for dear ones, and the longest that one may take.
+const MOST: Duration = Duration::from_millis(500).saturating_mul(SLOWNESS);
 
 /// Most digits in a row in JSON, where anything else fits too: weak models that have begun to repeat one know no end.
 pub(super) const MAX_DIGITS: usize = 32;
@@ -41,6 +47,10 @@ impl Digits {
 /// Where an answer stands in its grammar.
 pub(crate) struct Follower {
     matcher: Matcher,
+    /// Ends what the matcher does.
+    handle: CancellationHandle,
+    /// Time that may be spent.
+    saved: Duration,
     /// End tokens that must not come, whatever the grammar says.
     forbidden: Vec<u32>,
     ends: Vec<u32>,
@@ -52,9 +62,17 @@ pub(crate) struct Follower {
 
 impl Follower {
     pub(super) fn new(parser: TokenParser, ends: &[u32], digits: Option<Digits>) -> Self {
-        let matcher = Matcher::new(Ok(parser));
-        let (forbidden, mask) = (Vec::new(), SimpleVob::new());
-        Follower { matcher, forbidden, ends: ends.to_vec(), mask, digits, row: 0 }
+        let matcher = Matcher::new(Ok(parser)).into_cancellable();
+        Follower {
+            handle: matcher.cancellation_handle().unwrap_or_default(),
+            matcher,
+            saved: MOST,
+            forbidden: Vec::new(),
+            ends: ends.to_vec(),
+            mask: SimpleVob::new(),
+            digits,
+            row: 0,
+        }
     }
 
     /// End tokens are not to come: the answer ends when the grammar leaves nothing else.
@@ -67,7 +85,7 @@ impl Follower {
         if self.is_complete() {
             return Ok(None);
         }
-        self.mask = self.matcher.compute_mask().map_err(|e| stuck(&e))?;
+        self.mask = self.spend(Matcher::compute_mask)?;
         for &token in &self.forbidden {
             if (token as usize) < self.mask.len() {
                 self.mask.disallow_token(token);
@@ -86,15 +104,32 @@ impl Follower {
     /// Goes on with a token that was allowed.
     pub(crate) fn take(&mut self, token: u32) -> Result<(), GrammarError> {
         self.row = self.digits.as_ref().map_or(0, |digits| digits.row(self.row, token));
-        self.matcher.consume_token(token).map_err(|e| stuck(&e))
+        self.spend(|matcher| matcher.consume_token(token))
     }
 
     /// Whether nothing but the end can follow.
     pub(crate) fn is_complete(&self) -> bool {
         self.matcher.is_stopped() && self.matcher.stop_reason().is_ok()
     }
-}
 
-fn stuck(error: &impl ToString) -> GrammarError {
-    GrammarError::Stuck(short(&error.to_string()))
+    /// What the last mask took, of what llguidance counts: items of the grammar, and work of its expressions.
+    #[cfg(test)]
+    pub(super) fn work(&self) -> (usize, u64) {
+        let stats = self.matcher.last_step_stats();
+        stats.map_or((0, 0), |stats| (stats.all_items, stats.lexer_cost))
+    }
+
+    /// Lets the matcher work for no longer than was saved up.
+    fn spend<T, E: ToString>(
+        &mut self,
+        work: impl FnOnce(&mut Matcher) -> Result<T, E>,
+    ) -> Result<T, GrammarError> {
+        let begun = Instant::now();
+        let done = watch::within(self.saved, &self.handle, || work(&mut self.matcher));
+        self.saved = (self.saved.saturating_sub(begun.elapsed()) + SHARE).min(MOST);
+        done.map_err(|e| match self.matcher.is_cancelled() {
+            true => GrammarError::Stuck("finding the next token takes too long".to_owned()),
+            false => GrammarError::Stuck(short(&e.to_string())),
+        })
+    }
 }

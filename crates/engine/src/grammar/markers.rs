@@ -6,18 +6,25 @@ use hob_text::Tokenizer;
 /// The grammar with markers as `<[id]>` or as strings. `<[NAME]>` stands for the marker `[NAME]`; sets of numbers stay what they are.
 pub(super) fn settled(grammar: &str, tokenizer: &Tokenizer) -> String {
     let mut out = String::with_capacity(grammar.len());
-    let mut rest = grammar;
-    while let Some(at) = rest.find(['"', '/', '#', '<']) {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let (part, behind) = from.split_at(length(from));
-        match marker(part) {
+    for piece in pieces(grammar) {
+        match marker(piece) {
             Some(name) => out.push_str(&written(name, tokenizer)),
-            None => out.push_str(part),
+            None => out.push_str(piece),
         }
-        rest = behind;
     }
-    out + rest
+    out
+}
+
+/// A grammar cut into strings, expressions, comments, markers, and what stands between them.
+pub(super) fn pieces(grammar: &str) -> impl Iterator<Item = &str> {
+    let mut rest = grammar;
+    std::iter::from_fn(move || {
+        let at = rest.find(['"', '/', '#', '<']).unwrap_or(rest.len());
+        let length = if at == 0 && !rest.is_empty() { length(rest) } else { at };
+        let (piece, behind) = rest.split_at(length);
+        rest = behind;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// Length of the string, expression, comment or marker at the front.

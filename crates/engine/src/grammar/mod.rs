@@ -4,10 +4,13 @@
 mod adapt;
 mod follow;
 mod markers;
+mod repeats;
 mod schema;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -17,7 +20,8 @@ use hob_text::Tokenizer;
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
-use llguidance::{Matcher, ParserFactory, TokenParser};
+use llguidance::{ParserFactory, TokenParser};
+use slots::Slots;
 
 use crate::fault::{contained, tried};
 use follow::Digits;
@@ -38,8 +42,15 @@ pub const MAX_REGEX_BYTES: usize = 16 << 10;
 
 /// Compiling recurses as deep as rules refer to each other; only what is used becomes memory.
 const STACK_BYTES: usize = 256 << 20;
-/// The longest that compiling may take; what llguidance does not count is ended by this.
-const MAX_COMPILE: Duration = Duration::from_secs(2);
+/// Times are those of optimised builds: a build with checks is a few times slower, and tests run on busy machines.
+const SLOWNESS: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
+/// The longest wait for one's turn to compile.
+const MAX_WAIT: Duration = Duration::from_millis(300).saturating_mul(SLOWNESS);
+/// The longest that compiling may take; what llguidance does not count is given up then.
+const MAX_COMPILE: Duration = Duration::from_millis(600).saturating_mul(SLOWNESS);
+/// Rules that are compiled at once, in the whole process. Those that were given up count until they end.
+const MAX_COMPILING: usize = 4;
+static COMPILING: Slots = Slots::new(MAX_COMPILING);
 /// The longest message that is handed on, bytes.
 const MAX_MESSAGE_BYTES: usize = 400;
 
@@ -62,8 +73,8 @@ fn limits() -> ParserLimits {
 pub enum Rule {
     /// Any JSON object.
     Json,
-    /// JSON that a JSON schema describes (drafts 4 to 2020-12). Alternatives of `oneOf` are set apart by their types, constants and required
-    /// properties; those that cannot be are taken for `anyOf`.
+    /// JSON that a JSON schema describes (drafts 4 to 2020-12; integers without bounds fit 64 bits). Alternatives of `oneOf` are set apart by
+    /// their types, constants and required properties; those that cannot be are taken for `anyOf`.
     Schema(serde_json::Value),
     /// A text that all of a regular expression matches, in the syntax of Rust's `regex`.
     Regex(String),
@@ -88,6 +99,9 @@ pub enum GrammarError {
     /// It makes no sense, uses what is not supported, or takes too much work; the message says what.
     #[error("the answer's format cannot be followed: {0}")]
     Rule(String),
+    /// Too many rules are being compiled.
+    #[error("too many formats of answers are being compiled; try again")]
+    Busy,
     /// The vocabulary cannot be put into tables.
     #[error("answers of this model cannot be constrained: {0}")]
     Vocabulary(String),
@@ -127,14 +141,15 @@ impl Grammars {
         })))
     }
 
-    /// Compiles a rule while the caller waits, two seconds at most.
+    /// Compiles a rule while the caller waits, one second at most.
     ///
     /// # Errors
-    /// [`GrammarError::TooLarge`] and [`GrammarError::Rule`].
+    /// [`GrammarError::TooLarge`], [`GrammarError::Rule`] and [`GrammarError::Busy`].
     pub fn compile(&self, rule: &Rule) -> Result<Constraint, GrammarError> {
         let grammar = self.source(rule)?;
         let parser = self.parser(vec![grammar.clone()])?;
-        Ok(Constraint { tables: self.clone(), grammar, parser: Ok(Arc::new(parser)) })
+        let opening = String::new();
+        Ok(Constraint { tables: self.clone(), grammar, opening, parser: Ok(Arc::new(parser)) })
     }
 
     fn source(&self, rule: &Rule) -> Result<GrammarWithLexer, GrammarError> {
@@ -143,6 +158,7 @@ impl Grammars {
             Rule::Schema(value) => GrammarWithLexer::from_json_schema(schema::checked(value)?),
             Rule::Regex(regex) => {
                 at_most("bytes of a regular expression", regex.len(), MAX_REGEX_BYTES)?;
+                repeats::check_regex(regex)?;
                 match regex.is_empty() {
                     true => GrammarWithLexer::from_lark("start: \"\"".to_owned()),
                     false => GrammarWithLexer::from_regex(regex),
@@ -150,6 +166,7 @@ impl Grammars {
             }
             Rule::Lark(lark) => {
                 at_most("bytes of a grammar", lark.len(), MAX_RULE_BYTES)?;
+                repeats::check_lark(lark)?;
                 GrammarWithLexer::from_lark(markers::settled(lark, &self.0.tokenizer))
             }
         };
@@ -158,23 +175,33 @@ impl Grammars {
 
     /// Compiles grammars, the first of which starts.
     fn parser(&self, grammars: Vec<GrammarWithLexer>) -> Result<TokenParser, GrammarError> {
+        let slot = COMPILING.take(MAX_WAIT).ok_or(GrammarError::Busy)?;
         let grammar = TopLevelGrammar { grammars, max_tokens: None };
         let (tables, (sender, result)) = (self.0.clone(), channel());
         let compile = move || {
+            let _slot = slot;
             // Nobody listens any more after a while.
-            let _ = sender.send(tried(|| {
-                tables.factory.create_parser(grammar).and_then(|parser| {
-                    // The first mask is often the dearest.
-                    let mut trial = Matcher::new(Ok(parser.deep_clone()));
-                    trial.compute_mask_or_eos().map(|_| parser)
-                })
-            }));
+            let _ = sender.send(tried(|| tables.compiled(grammar)));
         };
         let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
         builder.spawn(compile).map_err(|e| GrammarError::Rule(format!("no thread: {e}")))?;
         match result.recv_timeout(MAX_COMPILE) {
             Ok(parser) => parser.map_err(|e| GrammarError::Rule(short(&e))),
             Err(_) => Err(GrammarError::Rule("it takes too long to compile".to_owned())),
+        }
+    }
+}
+
+impl Tables {
+    /// A parser whose first tokens were found within the time that there is for one: they are often the dearest.
+    fn compiled(&self, grammar: TopLevelGrammar) -> Result<TokenParser, String> {
+        let parser = self.factory.create_parser(grammar).map_err(|e| e.to_string())?;
+        let own = parser.deep_clone();
+        let mut trial = Follower::new(own, self.tokenizer.eog_tokens(), None);
+        match trial.allowed() {
+            Ok(_) => Ok(parser),
+            Err(GrammarError::Stuck(why)) => Err(why),
+            Err(other) => Err(other.to_string()),
         }
     }
 }
@@ -193,6 +220,8 @@ const ANSWER: &str = "answer";
 pub struct Constraint {
     tables: Grammars,
     grammar: GrammarWithLexer,
+    /// What comes before the rule, as parts of a grammar.
+    opening: String,
     /// An error is told when the request is submitted.
     parser: Result<Arc<TokenParser>, GrammarError>,
 }
@@ -203,12 +232,24 @@ impl Constraint {
     /// vocabulary has them. What goes wrong is told when a request with this constraint is submitted.
     #[must_use]
     pub fn behind_thinking(self, open: &str, close: &str, opened: bool) -> Constraint {
-        let wrapper = thinking(open, close, opened, &self.tables.0.tokenizer);
-        let parser = wrapper.and_then(|lark| {
-            let first = GrammarWithLexer::from_lark(lark);
-            self.tables.parser(vec![first, self.grammar.clone()])
-        });
+        let answer = format!("{} @{ANSWER}", self.opening);
+        let wrapper = thinking(open, close, opened, &answer, &self.tables.0.tokenizer);
+        let parser = wrapper.and_then(|lark| self.behind(lark));
         Constraint { parser: parser.map(Arc::new), ..self }
+    }
+
+    /// The same rule in a format whose answers begin with a header of their own, after the thinking: `opening` comes first. To be
+    /// called before [`Constraint::behind_thinking`].
+    #[must_use]
+    pub fn opened_by(self, opening: &str) -> Constraint {
+        let opening = mark(opening, &self.tables.0.tokenizer).join(" ");
+        let parser = self.behind(format!("start: {opening} @{ANSWER}\n"));
+        Constraint { opening, parser: parser.map(Arc::new), ..self }
+    }
+
+    /// Compiles the rule as a part of another grammar.
+    fn behind(&self, lark: String) -> Result<TokenParser, GrammarError> {
+        self.tables.parser(vec![GrammarWithLexer::from_lark(lark), self.grammar.clone()])
     }
 
     /// Tokens of the vocabulary it was made for.
@@ -233,11 +274,12 @@ impl std::fmt::Debug for Constraint {
     }
 }
 
-/// A grammar of thinking and then the answer.
+/// A grammar of thinking and then what the answer is.
 fn thinking(
     open: &str,
     close: &str,
     opened: bool,
+    answer: &str,
     tokenizer: &Tokenizer,
 ) -> Result<String, GrammarError> {
     let (open, close) = (open.trim(), close.trim());
@@ -253,8 +295,8 @@ fn thinking(
     };
     let tail = close.get(1..).unwrap_or_default().join(" ");
     let start = match opened {
-        true => "thinking @answer".to_owned(),
-        false => format!("({} thinking)? @answer", mark(open, tokenizer).join(" ")),
+        true => format!("thinking {answer}"),
+        false => format!("({} thinking)? {answer}", mark(open, tokenizer).join(" ")),
     };
     Ok(format!(
         "start: {start}\nthinking: thought {tail} BLANKS?\n{thought}\nBLANKS: /[ \\n]{{1,4}}/\n"

@@ -1,6 +1,6 @@
 //! JSON schemas before they are compiled: their size, and how JSON is to be laid out. What keywords mean is llguidance's.
 
-use hob_text::JSON_BLANKS;
+use hob_text::{JSON_BLANKS, bound_integers};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,15 +18,20 @@ pub(super) fn object() -> Value {
     json!({ "type": "object", "x-guidance": layout() })
 }
 
-/// A schema of bearable size, with our layout.
+/// A schema of bearable size, with our layout and bounded integers.
 pub(super) fn checked(schema: &Value) -> Result<Value, GrammarError> {
     let mut size = Size::default();
     size.add(schema, 1)?;
     size.multiples()?;
-    match super::adapt::adapted(schema) {
-        Value::Object(mut map) => {
-            map.insert("x-guidance".to_owned(), layout());
-            Ok(Value::Object(map))
+    let mut schema = super::adapt::adapted(schema);
+    if !combines(&schema) {
+        close(&mut schema);
+    }
+    match schema {
+        Value::Object(_) => {
+            bound_integers(&mut schema);
+            schema["x-guidance"] = layout();
+            Ok(schema)
         }
         Value::Bool(any) => Ok(json!({ "allOf": [any], "x-guidance": layout() })),
         _ => Err(GrammarError::Rule("a schema must be an object".to_owned())),
@@ -35,6 +40,47 @@ pub(super) fn checked(schema: &Value) -> Result<Value, GrammarError> {
 
 fn layout() -> Value {
     json!({ "whitespace_pattern": JSON_BLANKS, "coerce_one_of": true })
+}
+
+/// Keywords under which what one schema allows another may need.
+const COMBINING: [&str; 6] =
+    ["allOf", "not", "if", "dependentSchemas", "unevaluatedProperties", "$dynamicRef"];
+
+/// Whether schemas are combined anywhere, so that none may be closed.
+fn combines(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => {
+            map.keys().any(|key| COMBINING.contains(&key.as_str())) || map.values().any(combines)
+        }
+        Value::Array(items) => items.iter().any(combines),
+        _ => false,
+    }
+}
+
+/// Forbids properties that an object's schema neither names nor speaks of: what is written is valid either way, and small models, once they
+/// may invent properties, do not stop. llama.cpp does so too.
+fn close(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    let speaks = ["additionalProperties", "patternProperties", "minProperties", "$ref"];
+    let branches = ["anyOf", "oneOf"].iter().any(|key| map.contains_key(*key));
+    let named = map.get("properties").is_some_and(|p| p.as_object().is_some_and(|p| !p.is_empty()));
+    if named && !branches && !speaks.iter().any(|key| map.contains_key(*key)) {
+        map.insert("additionalProperties".to_owned(), false.into());
+    }
+    for (key, value) in map {
+        match (key.as_str(), value) {
+            ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(all)) => {
+                all.values_mut().for_each(close);
+            }
+            ("items" | "additionalProperties" | "contains", value @ Value::Object(_)) => {
+                close(value);
+            }
+            ("prefixItems" | "items", Value::Array(all)) => all.iter_mut().for_each(close),
+            // Where the object itself names properties, its branches must leave room for them.
+            ("anyOf" | "oneOf", Value::Array(all)) if !named => all.iter_mut().for_each(close),
+            _ => {}
+        }
+    }
 }
 
 #[derive(Default)]
@@ -95,4 +141,33 @@ impl Size {
 /// The greatest common divisor.
 fn divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_closed_where_that_can_be_seen() {
+        let closed = |mut schema: Value| {
+            if !combines(&schema) {
+                close(&mut schema);
+            }
+            schema
+        };
+        let open = json!({"properties": {"a": {"properties": {"b": {}}}}});
+        let expected = json!({"properties": {"a": {"properties": {"b": {}}, "additionalProperties": false}},
+            "additionalProperties": false});
+        assert_eq!(closed(open), expected);
+        for left in [
+            json!({"properties": {"a": {}}, "additionalProperties": true}),
+            json!({"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}]}),
+            json!({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}),
+            json!({"type": "object"}),
+            json!({"properties": {}}),
+            json!({"enum": [{"properties": {"a": 1}}]}),
+        ] {
+            assert_eq!(closed(left.clone()), left);
+        }
+    }
 }

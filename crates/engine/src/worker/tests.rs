@@ -16,7 +16,8 @@ fn job(id: u64, shared: &Arc<Shared>, client: u64) -> Work {
     let listener = Listener::new(Box::new(|_| true), Cancel::new(shared.clone()));
     let request = Request { prompt: vec![97; 600], client, ..Request::default() };
     let submitted = Instant::now();
-    Work::Answer(Box::new(Job { id, request, seed: id, limit: 700, listener, submitted }))
+    let follower = None;
+    Work::Answer(Box::new(Job { id, request, follower, seed: id, limit: 700, listener, submitted }))
 }
 
 /// Time of all that a step does besides computing and sampling.
@@ -47,7 +48,8 @@ fn bookkeeping_of_a_step() {
     let (sender, inbox) = sync_channel(20_000);
     let shared = Arc::new(Shared::default());
     let budget = Budget { rows: 4096, mixed_rows: 4096, sequences: 36 };
-    let mut worker = Worker::new(runner, &tokenizer, budget, inbox, shared.clone());
+    let speculator = Speculator::new(false, None);
+    let mut worker = Worker::new(runner, &tokenizer, budget, speculator, inbox, shared.clone());
     (0..32).for_each(|id| sender.send(job(id, &shared, 0)).unwrap());
     worker.receive();
     worker.now += 1;

@@ -49,8 +49,7 @@ impl Extras {
 
     /// Who asks, by the head of the request and its `priority`.
     pub fn caller(&self, headers: &HeaderMap) -> Caller {
-        let caller = crate::http::caller(headers);
-        Caller { priority: self.priority.unwrap_or(caller.priority), ..caller }
+        crate::http::caller(headers).asking(self.priority)
     }
 }
 

@@ -2,11 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
 use axum::extract::State as Shared;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use hob_hub::LocalModel;
 use hob_text::{EncodeOptions, Token, Tokenizer};
 use serde::Deserialize;
@@ -18,16 +16,17 @@ use crate::file::ModelFile;
 use crate::http::body::Json;
 use crate::http::stream;
 use crate::models::blocking;
+use crate::routes::Routes;
 
 /// Its routes.
-pub fn routes() -> Router<State> {
-    Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/tokenize", post(tokenize))
-        .route("/detokenize", post(detokenize))
-        .route("/openapi.json", get(description))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get("/health", health)
+        .get("/ready", ready)
+        .get("/metrics", metrics)
+        .post("/tokenize", tokenize)
+        .post("/detokenize", detokenize)
+        .get("/openapi.json", description)
 }
 
 /// The description of all routes.

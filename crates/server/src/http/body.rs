@@ -17,9 +17,19 @@ use crate::models::blocking;
 
 /// Longest body that is read, as it comes and decompressed. Conversations of a million tokens have some megabytes.
 pub const MAX_BODY: usize = 64 << 20;
-/// How long a body may stand still, and how long it may take.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-const MAX_TIME: Duration = Duration::from_secs(300);
+/// How a body is bounded.
+const LIMITS: Limits =
+    Limits { length: MAX_BODY, pause: Duration::from_secs(30), time: Duration::from_secs(300) };
+
+/// How much of a body there may be, and how slowly it may come.
+struct Limits {
+    /// Bytes.
+    length: usize,
+    /// How long it may stand still.
+    pause: Duration,
+    /// How long all of it may take.
+    time: Duration,
+}
 
 /// A body of JSON.
 pub struct Json<T>(pub T);
@@ -44,16 +54,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 /// # Errors
 /// When it is longer than [`MAX_BODY`], breaks off, or takes too long.
 pub async fn read(body: Body) -> Result<Bytes, ApiError> {
+    within(LIMITS, body).await
+}
+
+async fn within(limits: Limits, body: Body) -> Result<Bytes, ApiError> {
     let collect = async {
         let (mut chunks, mut bytes) = (body.into_data_stream(), BytesMut::new());
-        while let Some(chunk) = tokio::time::timeout(MAX_PAUSE, chunks.next()).await? {
+        while let Some(chunk) = tokio::time::timeout(limits.pause, chunks.next()).await? {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(e) => {
                     return Ok(Err(ApiError::invalid(format!("the request breaks off: {e}"))));
                 }
             };
-            if bytes.len() + chunk.len() > MAX_BODY {
+            if bytes.len() + chunk.len() > limits.length {
                 return Ok(Err(too_long()));
             }
             bytes.extend_from_slice(&chunk);
@@ -63,7 +77,7 @@ pub async fn read(body: Body) -> Result<Bytes, ApiError> {
     let slow = |_: tokio::time::error::Elapsed| {
         ApiError::new(Kind::Timeout, "the request's body comes too slowly")
     };
-    tokio::time::timeout(MAX_TIME, collect).await.map_err(slow)?.map_err(slow)?
+    tokio::time::timeout(limits.time, collect).await.map_err(slow)?.map_err(slow)?
 }
 
 fn too_long() -> ApiError {
@@ -91,4 +105,33 @@ fn unpacked(decoder: impl Read) -> Result<Vec<u8>, ApiError> {
     let read = decoder.take(MAX_BODY as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|e| ApiError::invalid(format!("the request cannot be decompressed: {e}")))?;
     if bytes.len() > MAX_BODY { Err(too_long()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    /// What comes of a body in pieces, each after so many milliseconds.
+    async fn comes(limits: Limits, pieces: Vec<(u64, &'static str)>) -> Result<Bytes, Kind> {
+        let pieces = stream::unfold(pieces.into_iter(), |mut left| async {
+            let (wait, piece) = left.next()?;
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            Some((Ok::<_, std::io::Error>(piece), left))
+        });
+        within(limits, Body::from_stream(pieces)).await.map_err(|error| error.kind)
+    }
+
+    #[tokio::test]
+    async fn bodies_are_bounded() {
+        let (long, soon) = (Duration::from_secs(600), Duration::from_millis(1));
+        let usual = || Limits { length: 6, pause: long, time: long };
+        assert_eq!(comes(usual(), vec![(0, "abc"), (1, "def")]).await.unwrap(), "abcdef");
+        assert_eq!(comes(usual(), vec![(0, "abc"), (0, "defg")]).await, Err(Kind::TooLarge));
+        let paused = Limits { pause: soon, ..usual() };
+        assert_eq!(comes(paused, vec![(0, "abc"), (600_000, "def")]).await, Err(Kind::Timeout));
+        let dripping = Limits { time: soon, ..usual() };
+        assert_eq!(comes(dripping, vec![(600_000, "a")]).await, Err(Kind::Timeout));
+    }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,6 +31,9 @@ const HEAD_TIME: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 64 << 10;
 /// How long a client may take nothing while there is something for it.
 const WRITE_TIME: Duration = Duration::from_secs(120);
+/// How long what a client still sends is read after the last response, so that it reads why it was refused before it hears that nobody
+/// listens.
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Serves until the end: while the server goes down it still accepts, so that those who ask whether it is ready hear that it is not.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: Arc<Shutdown>) {
@@ -72,7 +75,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, app: Router, shutdown: 
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_HEAD)
         .keep_alive(!closing);
-    let io = TokioIo::new(Patient { stream, stalled: None });
+    let io = TokioIo::new(Patient { stream, stalled: None, lingers: None });
     let mut serving = std::pin::pin!(http.serve_connection(io, service));
     loop {
         tokio::select! {
@@ -91,6 +94,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, app: Router, shutdown: 
 struct Patient {
     stream: TcpStream,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Set once there was something unread at the end.
+    lingers: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
@@ -151,6 +156,23 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.lingers.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        let mut scratch = [0; 8 << 10];
+        loop {
+            let mut unread = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut unread) {
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {
+                    self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER_TIME)));
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        match &mut self.lingers {
+            None => Poll::Ready(Ok(())),
+            Some(lingers) => lingers.as_mut().poll(cx).map(Ok),
+        }
     }
 }

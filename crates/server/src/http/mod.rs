@@ -23,12 +23,13 @@ pub fn dropped(mut response: Response, tokens: usize) -> Response {
 /// Who asks, from the headers that the guard has written.
 pub fn caller(headers: &HeaderMap) -> Caller {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let priority = text("x-hob-priority").and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    let number = |name: &str| text(name).and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    let (priority, most) = (number("x-hob-priority"), number("x-hob-most-priority"));
     let client = text("x-hob-client").map_or(0, |name| {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         hasher.finish().max(1)
     });
-    Caller { client, priority }
+    Caller { client, priority, most }
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Kind};
-use crate::ids;
 
 /// A protocol that clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ impl Dialect {
         match self {
             Dialect::Ollama => json!({"error": message}),
             Dialect::OpenAi => json!({"error": {
-                "message": message,
+                "message": open_ai_message(error),
                 "type": open_ai_type(error.kind),
                 "param": error.param,
                 "code": error.code,
@@ -69,14 +68,6 @@ impl Dialect {
             value["request_id"] = id.0.as_str().into();
         }
         value
-    }
-
-    /// The header with the request's identifier.
-    fn id_header(self) -> HeaderName {
-        HeaderName::from_static(match self {
-            Dialect::Anthropic => "request-id",
-            Dialect::OpenAi | Dialect::Ollama => "x-request-id",
-        })
     }
 
     /// The whole response for an error.
@@ -127,6 +118,17 @@ fn anthropic_type(kind: Kind) -> &'static str {
     }
 }
 
+/// Gateways look for these words, and take a model with more context when they find them.
+fn open_ai_message(error: &ApiError) -> String {
+    match error.too_long {
+        Some((_, most)) => {
+            let most = most.saturating_add(1);
+            format!("This model's maximum context length is {most} tokens: {}", error.message)
+        }
+        None => error.message.clone(),
+    }
+}
+
 /// Claude Code looks for these words, and shortens the conversation when it finds them.
 fn anthropic_message(error: &ApiError) -> String {
     match error.too_long {
@@ -137,23 +139,19 @@ fn anthropic_message(error: &ApiError) -> String {
     }
 }
 
-/// By which a request can be asked after: in the head of every response, and in handlers as an extension.
-#[derive(Clone, Debug)]
+/// By which a request can be asked after: an extension of the request, which `access` puts there and into the head of the response.
+#[derive(Clone, Debug, Default)]
 pub struct RequestId(pub String);
 
 /// The layer that turns an [`ApiError`] beside a response into the dialect's answer.
-pub async fn errors(mut request: Request, next: Next) -> Response {
+pub async fn errors(request: Request, next: Next) -> Response {
     let dialect = Dialect::of(request.uri().path());
-    let id = RequestId(ids::random("req_", 24));
-    request.extensions_mut().insert(id.clone());
+    let id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         response = dialect.response(&error, &id);
         // For the log, which is further out.
         response.extensions_mut().insert(error);
-    }
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        response.headers_mut().insert(dialect.id_header(), value);
     }
     response
 }
@@ -183,6 +181,14 @@ mod tests {
         assert_eq!(body["request_id"], "req_1");
         let message = body["error"]["message"].as_str().unwrap();
         assert!(message.starts_with("prompt is too long: 5000 tokens > 4096 maximum"), "{message}");
+    }
+
+    #[test]
+    fn openai_s_clients_find_what_they_look_for() {
+        let body = Dialect::OpenAi.error(&ApiError::too_long(5000, 4096));
+        assert_eq!(body["error"]["code"], "context_length_exceeded");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.starts_with("This model's maximum context length is 4096 tokens"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_hub::{Hub, Linking};
-use hob_server::{Config, KeepAlive, PoolSettings, State, Wishes};
+use hob_server::{Config, Guard, KeepAlive, PoolSettings, State, Wishes};
 use hob_testkit::{Family, Tiny};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -47,6 +47,8 @@ pub struct Setup {
     pub models: usize,
     /// How long a model stays.
     pub keep_alive: KeepAlive,
+    /// Who is let in.
+    pub guard: Guard,
     /// How long answers have at the end.
     pub grace: Duration,
 }
@@ -58,6 +60,7 @@ impl Default for Setup {
             sequences: 8,
             models: 3,
             keep_alive: KeepAlive::Always,
+            guard: Guard::default(),
             grace: Duration::from_secs(1),
         }
     }
@@ -91,7 +94,14 @@ impl Server {
     /// With an empty store.
     pub fn empty(setup: Setup) -> Server {
         let dir = TempDir::new().unwrap();
-        let hub = Hub::at(dir.path().join("hob")).unwrap();
+        let root = dir.path().join("hob");
+        // No test may reach a hub.
+        let nowhere = "http://127.0.0.1:9";
+        std::fs::create_dir_all(&root).unwrap();
+        let settings =
+            format!("HF_ENDPOINT={nowhere}\nMODELSCOPE_DOMAIN={nowhere}\nHOB_REGISTRY={nowhere}\n");
+        std::fs::write(root.join("settings"), settings).unwrap();
+        let hub = Hub::at(root).unwrap();
         let config = Config {
             models: PoolSettings {
                 wishes: Wishes {
@@ -105,6 +115,7 @@ impl Server {
                 keep_alive: setup.keep_alive,
                 most: setup.models,
             },
+            guard: setup.guard,
             grace: setup.grace,
         };
         let state = State::new(hub, config);
@@ -116,10 +127,21 @@ impl Server {
         Server { address, state, runtime: Some(runtime), dir }
     }
 
+    /// Begins the server's end; what runs has this long.
+    pub fn down(&self, grace: Duration) {
+        let shutdown = self.state.shutdown.clone();
+        self.runtime.as_ref().unwrap().spawn(async move { shutdown.begin(grace).await });
+    }
+
     /// Stores a small model.
     pub fn add(&self, name: &str, model: &Tiny) {
+        self.add_bytes(name, &model.bytes());
+    }
+
+    /// Stores a file.
+    pub fn add_bytes(&self, name: &str, bytes: &[u8]) {
         let path = self.dir.path().join(format!("{}.gguf", name.replace(['/', ':'], "-")));
-        std::fs::write(&path, model.bytes()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         self.import(name, &path);
     }
 
@@ -136,6 +158,20 @@ impl Drop for Server {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(10));
         }
+    }
+}
+
+/// A model slow enough to be interrupted, with a context of 4096 bytes.
+pub fn slow() -> Tiny {
+    Tiny {
+        layers: 6,
+        width: 512,
+        ffn: 1024,
+        heads: 8,
+        kv_heads: 8,
+        context: 4096,
+        template: Some(CHATML),
+        ..Tiny::new(Family::Llama)
     }
 }
 

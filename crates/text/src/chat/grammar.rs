@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::format::ChatFormat;
+use super::integers::bound_integers;
 
 /// Blanks that may stand between two parts of JSON, once, as a regular expression. Without an end, small models write nothing else.
 pub const JSON_BLANKS: &str = r" |\n {0,20}";
@@ -276,6 +277,17 @@ impl ChatFormat {
         }
     }
 
+    /// What an answer that is no call begins with, behind the thinking: nothing in most formats, a header where answers are messages
+    /// with headers. `None` where that header is not known.
+    pub fn answer_opening(&self) -> Option<&'static str> {
+        match (self.family.name, &self.family.messages) {
+            ("gpt-oss", _) => Some("<|channel|>final<|message|>"),
+            ("functionary-v3.2", _) => Some("all\n"),
+            (_, Some(_)) => None,
+            (_, None) => Some(""),
+        }
+    }
+
     /// A Lark grammar (llguidance's dialect) of answers that are nothing but calls: [`super::ChatParser`] finds in them calls of the
     /// wanted tools, one or with `parallel` up to 16, whose arguments fit the schemas. `tools` are in OpenAI's form. In formats with a
     /// tag per argument, a list or an object must not have strings that contain the tags.
@@ -385,7 +397,9 @@ impl Rules {
     fn json(&mut self, rule: &str, mut schema: Map<String, Value>) -> String {
         let layout = json!({ "whitespace_pattern": JSON_BLANKS, "coerce_one_of": true });
         schema.insert("x-guidance".to_owned(), layout);
-        self.add(rule, &format!("%json {}", Value::Object(schema)));
+        let mut schema = Value::Object(schema);
+        bound_integers(&mut schema);
+        self.add(rule, &format!("%json {schema}"));
         rule.to_owned()
     }
 

@@ -1,4 +1,4 @@
-//! Rules made to take all memory or time: each is refused, or followed within its limits, as a mask that fails alone.
+//! Rules made to take all memory or time: each is refused, or followed within limits.
 
 use std::time::{Duration, Instant};
 
@@ -166,51 +166,86 @@ fn bombs() -> Vec<(String, Rule)> {
     bombs
 }
 
-/// The slowest step, and why it ended.
-fn run(tokenizer: &Tokenizer, grammars: &Grammars, rule: &Rule) -> (Duration, Duration, String) {
+/// What a bomb took.
+#[derive(Default)]
+struct Harm {
+    /// Of compiling, until the thread that does it has ended too.
+    compiling: Duration,
+    slowest: Duration,
+    /// Most work of a step, as llguidance counts it.
+    items: usize,
+    fuel: u64,
+    steps: usize,
+    end: String,
+}
+
+fn run(tokenizer: &Tokenizer, grammars: &Grammars, rule: &Rule) -> Harm {
+    let mut harm = Harm::default();
     let begun = Instant::now();
     let compiled = grammars.compile(rule).and_then(|constraint| constraint.follow());
-    let compiling = begun.elapsed();
-    let mut follower = match compiled {
-        Ok(follower) => follower,
-        Err(error) => return (compiling, Duration::ZERO, error.to_string()),
+    while COMPILING.free() < MAX_COMPILING && begun.elapsed() < HANGS {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    harm.compiling = begun.elapsed();
+    harm.end = match compiled.and_then(|mut follower| steps(tokenizer, &mut follower, &mut harm)) {
+        Ok(end) => end.to_owned(),
+        Err(error) => error.to_string(),
     };
-    let (mut rng, mut slowest) = (Rng::new(1), Duration::ZERO);
-    for step in 0..150 {
+    harm
+}
+
+/// Random steps, and how they ended.
+fn steps(
+    tokenizer: &Tokenizer,
+    follower: &mut Follower,
+    harm: &mut Harm,
+) -> Result<&'static str, GrammarError> {
+    let mut rng = Rng::new(1);
+    for _ in 0..MOST_STEPS {
         let begun = Instant::now();
-        let mask = match follower.allowed() {
-            Ok(mask) => mask.map(<[u32]>::to_vec),
-            Err(error) => {
-                return (compiling, slowest.max(begun.elapsed()), format!("step {step}: {error}"));
-            }
-        };
-        let Some(mask) = mask else { return (compiling, slowest, "complete".to_owned()) };
+        let allowed = follower.allowed().map(|mask| mask.map(<[u32]>::to_vec));
+        harm.slowest = harm.slowest.max(begun.elapsed());
+        let (items, fuel) = follower.work();
+        (harm.items, harm.fuel) = (harm.items.max(items), harm.fuel.max(fuel));
+        let Some(mask) = allowed? else { return Ok("complete") };
         let may =
             |t: &u32| mask.get(*t as usize / 32).is_some_and(|word| word >> (t % 32) & 1 == 1);
-        let end = |t: &u32| tokenizer.is_eog(*t);
-        let allowed: Vec<u32> =
-            (0..tokenizer.vocab_size() as u32).filter(may).filter(|t| !end(t)).collect();
+        let allowed: Vec<u32> = (0..tokenizer.vocab_size() as u32)
+            .filter(|t| may(t) && !tokenizer.is_eog(*t))
+            .collect();
         if allowed.is_empty() {
-            return (compiling, slowest, "complete".to_owned());
+            return Ok("complete");
         }
-        if let Err(error) = follower.take(allowed[rng.below(allowed.len())]) {
-            return (compiling, slowest.max(begun.elapsed()), format!("step {step}: {error}"));
-        }
-        slowest = slowest.max(begun.elapsed());
+        let begun = Instant::now();
+        let taken = follower.take(allowed[rng.below(allowed.len())]);
+        harm.slowest = harm.slowest.max(begun.elapsed());
+        harm.steps += 1;
+        taken?;
     }
-    (compiling, slowest, "goes on".to_owned())
+    Ok("goes on")
 }
+
+const MOST_STEPS: usize = 150;
+/// Longer than anything takes in a build with checks, on a busy machine.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// Run with `--nocapture` for the times.
 #[test]
 fn bombs_end_as_errors_or_do_no_harm() {
     let tokenizer = bytes();
     let grammars = grammars(&tokenizer);
+    let limits = limits();
     // The engine's thread has such a stack; an overflow would end the process.
     let all = move || {
         for (name, rule) in bombs() {
-            let (compiling, slowest, end) = run(&tokenizer, &grammars, &rule);
-            println!("{name:40} compiled {compiling:9.1?} slowest step {slowest:9.1?} {end:.90}");
+            let harm = run(&tokenizer, &grammars, &rule);
+            let Harm { compiling, slowest, items, fuel, steps, end } = harm;
+            println!(
+                "{name:40} compiled {compiling:9.1?}, {steps:3} steps, slowest {slowest:9.1?}, {items:6} items, {fuel:7} fuel: {end:.90}"
+            );
+            assert!(compiling < HANGS && slowest < HANGS, "{name}");
+            assert!(items <= limits.step_max_items + limits.max_items_in_row, "{name}: {items}");
+            assert!(fuel <= limits.step_lexer_fuel, "{name}: {fuel}");
         }
     };
     std::thread::Builder::new().stack_size(2 << 20).spawn(all).unwrap().join().unwrap();

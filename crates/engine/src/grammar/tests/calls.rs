@@ -158,3 +158,30 @@ fn what_cannot_be_written_is_none() {
         assert_eq!(grammar(&ChatFormat::by_name(name, "").unwrap(), &pattern), None, "{name}");
     }
 }
+
+#[test]
+fn answers_with_headers_are_read_as_content() {
+    let tokenizer = marked(&["<|channel|>", "<|message|>", "<|end|>", "<|start|>"]);
+    let word = grammars(&tokenizer).compile(&Rule::Regex("[a-z]{1,9}".to_owned())).unwrap();
+    let mut rng = Rng::new(8);
+    for (name, prompt) in [("gpt-oss", "<|start|>assistant"), ("functionary-v3.2", ">>>")] {
+        let format = ChatFormat::by_name(name, "").unwrap();
+        let mut constraint = word.clone().opened_by(format.answer_opening().unwrap());
+        if let Some((open, close)) = format.thinking_marks() {
+            constraint = constraint.behind_thinking(open, close, false);
+        }
+        let (mut ended, mut thought) = (0, 0);
+        for _ in 0..30 {
+            let Some(text) = draw(&tokenizer, &constraint, &mut rng) else { continue };
+            ended += 1;
+            let answer = parsed(&format, prompt, &text);
+            let word = (1..=9).contains(&answer.content.len())
+                && answer.content.bytes().all(|b| b.is_ascii_lowercase());
+            assert!(word && answer.tool_calls.is_empty(), "{name}: {text}: {answer:?}");
+            thought += usize::from(!answer.thinking.is_empty());
+        }
+        assert!(ended > 10 && (thought > 0) == (name == "gpt-oss"), "{ended} {thought}");
+    }
+    assert_eq!(ChatFormat::by_name("muse", "").unwrap().answer_opening(), None);
+    assert_eq!(ChatFormat::by_name("hermes", "").unwrap().answer_opening(), Some(""));
+}

@@ -4,6 +4,7 @@ mod bombs;
 mod calls;
 mod rules;
 mod suite;
+mod times;
 
 use std::sync::Arc;
 

@@ -154,7 +154,7 @@ fn what_masks_cost() {
     let cache = std::env::var_os("HOB_ASSETS").map(std::path::PathBuf::from);
     let cache = cache.unwrap_or_else(|| std::env::home_dir().unwrap().join(".cache/hob-assets"));
     for name in ["smollm2", "qwen-coder"] {
-        let Ok(gguf) = hob_gguf::Gguf::open(cache.join(format!("{name}.gguf"))) else { continue };
+        let Ok(gguf) = hob_gguf::Gguf::open(&cache.join(format!("{name}.gguf"))) else { continue };
         let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.meta()).unwrap());
         let start = Instant::now();
         let grammars = grammars(&tokenizer);

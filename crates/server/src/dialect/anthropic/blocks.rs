@@ -185,6 +185,8 @@ mod tests {
 
     fn end(reason: Reason, called: bool) -> End {
         End {
+            drafted_tokens: 0,
+            accepted_tokens: 0,
             reason,
             called,
             prompt_tokens: 10,

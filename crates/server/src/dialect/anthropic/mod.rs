@@ -6,14 +6,11 @@ mod blocks;
 mod messages;
 mod request;
 
-use axum::Router;
-use axum::routing::post;
-
-use crate::app::State;
+use crate::routes::Routes;
 
 /// Its routes.
-pub fn routes() -> Router<State> {
-    Router::new()
-        .route("/v1/messages", post(answer::create))
-        .route("/v1/messages/count_tokens", post(answer::count))
+pub fn routes() -> Routes {
+    Routes::default()
+        .post("/v1/messages", answer::create)
+        .post("/v1/messages/count_tokens", answer::count)
 }

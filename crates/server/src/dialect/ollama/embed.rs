@@ -63,7 +63,7 @@ pub async fn embed(
     }
     let load = lease.load_seconds();
     let truncate = truncate.unwrap_or(false);
-    let ask = EmbedAsk { texts, truncate, normalize: true, dimensions };
+    let ask = EmbedAsk { texts, truncate, normalize: true, dimensions, caller: None };
     let Embedded { vectors, tokens, dropped: left_out } = lease.embed_as(ask).await?;
     let mut reply = json!({
         "model": model,

@@ -10,37 +10,35 @@ mod options;
 mod other;
 mod pull;
 
-use axum::Router;
-use axum::routing::{delete, get, head, post};
-
-use crate::app::State;
 use crate::error::ApiError;
+use crate::routes::Routes;
 
 /// Its routes.
-pub fn routes() -> Router<State> {
-    Router::new()
-        .route("/", get(async || "Ollama is running"))
-        .route("/api/version", get(other::version))
-        .route("/api/status", get(other::status))
-        .route("/api/tags", get(models::tags))
-        .route("/api/ps", get(models::ps))
-        .route("/api/show", post(models::show))
-        .route("/api/generate", post(answer::generate))
-        .route("/api/chat", post(answer::chat))
-        .route("/api/embed", post(embed::embed))
-        .route("/api/embeddings", post(embed::embeddings))
-        .route("/api/pull", post(pull::pull))
-        .route("/api/push", post(pull::push))
-        .route("/api/create", post(create::create))
-        .route("/api/copy", post(models::copy))
-        .route("/api/delete", delete(models::delete))
-        .route("/api/blobs/{digest}", head(blobs::head).post(blobs::receive))
-        .route("/api/me", post(other::no_account))
-        .route("/api/signout", post(other::no_account))
-        .route("/api/user/keys/{key}", delete(other::no_account))
-        .route("/api/experimental/web_search", post(other::no_cloud))
-        .route("/api/experimental/web_fetch", post(other::no_cloud))
-        .route("/api/experimental/model-recommendations", get(other::recommendations))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get("/", async || "Ollama is running")
+        .get("/api/version", other::version)
+        .get("/api/status", other::status)
+        .get("/api/tags", models::tags)
+        .get("/api/ps", models::ps)
+        .post("/api/show", models::show)
+        .post("/api/generate", answer::generate)
+        .post("/api/chat", answer::chat)
+        .post("/api/embed", embed::embed)
+        .post("/api/embeddings", embed::embeddings)
+        .post("/api/pull", pull::pull)
+        .post("/api/push", pull::push)
+        .post("/api/create", create::create)
+        .post("/api/copy", models::copy)
+        .delete("/api/delete", models::delete)
+        .head("/api/blobs/{digest}", blobs::head)
+        .post("/api/blobs/{digest}", blobs::receive)
+        .post("/api/me", other::no_account)
+        .post("/api/signout", other::no_account)
+        .delete("/api/user/keys/{key}", other::no_account)
+        .post("/api/experimental/web_search", other::no_cloud)
+        .post("/api/experimental/web_fetch", other::no_cloud)
+        .get("/api/experimental/model-recommendations", other::recommendations)
 }
 
 /// A model has to be named.

@@ -12,7 +12,7 @@ use super::form::Forms;
 use super::messages::{self, Said};
 use super::options::{self, Options};
 use super::tools::Tools;
-use super::{model, out_of_range, part, unknown, unsupported};
+use super::{model, named, out_of_range, part, unknown, unsupported};
 use crate::answer::Ask;
 use crate::app::State;
 use crate::error::ApiError;
@@ -53,7 +53,7 @@ pub async fn chat(
     let body = Value::Object(body);
     let options: Options = part(&body)?;
     let chat: Chat = part(&body)?;
-    let form = part::<Forms>(&body)?.form()?;
+    let (form, form_field) = part::<Forms>(&body)?.form()?;
     let offer = part::<Tools>(&body)?.offer()?;
     let name = model(options.model.as_deref())?;
     chat.refuse_what_is_not_text()?;
@@ -91,7 +91,7 @@ pub async fn chat(
     (ask.context, ask.form, ask.caller) = (context, form, caller);
     (ask.truncate, ask.ignore_eos) = (options.truncate(), options.ignore_eos());
     ask.speculate = speculate;
-    let prepared = [lease.prepare(ask).await?];
+    let prepared = [lease.prepare(ask).await.map_err(|e| named(e, form_field))?];
     let choices = ChatChoices::new(answers, !offer.parallel, offer.legacy, top.is_some());
     let mut frame = Frame::new("chatcmpl-", "chat.completion", name, answers);
     match options.stream.unwrap_or(false) {

@@ -141,6 +141,8 @@ mod tests {
             dropped_tokens: 0,
             answer_tokens: 9,
             thinking_tokens: 2,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
             timings: Default::default(),
             before: 0.0,
             load: 0.0,

@@ -12,7 +12,7 @@ use super::answers::{Choices, Frame};
 use super::chat::sampling;
 use super::form::Forms;
 use super::options::{self, Options};
-use super::{model, out_of_range, part, unknown, unsupported};
+use super::{model, named, out_of_range, part, unknown, unsupported};
 use crate::answer::{Ask, End, Piece, Prepared, Reason, TokenLogprob, Whole};
 use crate::app::State;
 use crate::error::ApiError;
@@ -47,7 +47,7 @@ pub async fn completion(
     let body = Value::Object(body);
     let options: Options = part(&body)?;
     let own: Completion = part(&body)?;
-    let form = part::<Forms>(&body)?.form()?;
+    let (form, form_field) = part::<Forms>(&body)?.form()?;
     let name = model(options.model.as_deref())?;
     let answers = options.answers()?;
     own.check_best_of(answers)?;
@@ -82,7 +82,8 @@ pub async fn completion(
         (ask.context, ask.form, ask.caller) = (context, form.clone(), caller);
         (ask.truncate, ask.ignore_eos) = (options.truncate(), options.ignore_eos());
         ask.speculate = speculate;
-        prepared.push(lease.clone().prepare(ask).await?);
+        let made = lease.clone().prepare(ask).await;
+        prepared.push(made.map_err(|e| named(e, form_field))?);
     }
     let echoes = echoes.into_iter().zip(&prepared).map(|(input, prompt)| shown(input, prompt));
     let offsets = vec![0; prepared.len() * answers];

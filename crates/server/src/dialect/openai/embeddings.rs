@@ -13,8 +13,9 @@ use super::completion::{Text, texts_or_tokens};
 use super::options::{Options, integer};
 use super::{model, out_of_range, part, unknown};
 use crate::app::State;
-use crate::embed::{Texts, shorten};
+use crate::embed::{EmbedAsk, Embedded, Texts};
 use crate::error::ApiError;
+use crate::http;
 use crate::http::body::Json;
 use crate::http::stream;
 
@@ -32,13 +33,14 @@ struct Embeddings {
 /// Handles it.
 pub async fn embeddings(
     Shared(state): Shared<State>,
-    _headers: HeaderMap,
+    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let body = Value::Object(body);
     let (options, own): (Options, Embeddings) = (part(&body)?, part(&body)?);
     let name = model(options.model.as_deref())?;
     let (context, keep) = (options.context()?, options.keep_alive()?);
+    let caller = options.caller(http::caller(&headers))?;
     let missing = || ApiError::field("input", "Missing required parameter: 'input'.");
     let texts = texts_or_tokens("input", own.input.ok_or_else(missing)?, MAX_TEXTS)?;
     let base64 = match own.encoding_format.as_deref().unwrap_or("float") {
@@ -59,17 +61,25 @@ pub async fn embeddings(
         Text::Text(text) => Texts::Text(text),
         Text::Tokens(tokens) => Texts::Tokens(tokens),
     });
-    let (mut vectors, tokens) = lease.embed(texts.collect(), true).await?;
-    if let Some(n) = dimensions {
-        vectors.iter_mut().for_each(|vector| shorten(vector, n));
-    }
+    let ask = EmbedAsk {
+        texts: texts.collect(),
+        truncate: options.truncate(),
+        normalize: true,
+        dimensions,
+        caller: Some(caller),
+    };
+    let Embedded { vectors, tokens, dropped } = lease.embed_as(ask).await?;
     let data: Vec<Value> = vectors.iter().enumerate().map(|(i, v)| one(i, v, base64)).collect();
-    Ok(stream::json(&json!({
+    let mut reply = json!({
         "object": "list",
         "data": data,
         "model": name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    })))
+    });
+    if dropped > 0 {
+        reply["dropped_tokens"] = dropped.into();
+    }
+    Ok(http::dropped(stream::json(&reply), dropped))
 }
 
 fn one(index: usize, vector: &[f32], base64: bool) -> Value {

@@ -49,35 +49,36 @@ struct Structured {
 }
 
 impl Forms {
-    /// What is asked for.
+    /// What is asked for, and the field that asks for it.
     ///
     /// # Errors
     /// For what is no schema, and for two forms at once.
-    pub fn form(self) -> Result<Form, ApiError> {
+    pub fn form(self) -> Result<(Form, &'static str), ApiError> {
         let inner = self.structured_outputs.unwrap_or_default();
         let object = inner.json_object.filter(|&yes| yes).map(|_| Form::Json);
         let all = [
-            self.response_format.map(Format::form).transpose()?,
-            inner.json.map(|v| schema("structured_outputs.json", v)).transpose()?,
-            object,
-            inner.regex.map(Form::Regex),
-            inner.choice.map(|c| choice("structured_outputs.choice", &c)).transpose()?,
-            inner.grammar.map(Form::Grammar),
-            self.guided_json.map(|v| schema("guided_json", v)).transpose()?,
-            self.guided_regex.map(Form::Regex),
-            self.guided_choice.map(|c| choice("guided_choice", &c)).transpose()?,
-            self.guided_grammar.map(Form::Grammar),
-            self.json_schema.map(|v| schema("json_schema", v)).transpose()?,
-            self.regex.map(Form::Regex),
-            self.grammar.map(Form::Grammar),
+            ("response_format", self.response_format.map(Format::form).transpose()?),
+            ("structured_outputs.json", schema("structured_outputs.json", inner.json)?),
+            ("structured_outputs.json_object", object),
+            ("structured_outputs.regex", inner.regex.map(Form::Regex)),
+            ("structured_outputs.choice", choice("structured_outputs.choice", inner.choice)?),
+            ("structured_outputs.grammar", inner.grammar.map(Form::Grammar)),
+            ("guided_json", schema("guided_json", self.guided_json)?),
+            ("guided_regex", self.guided_regex.map(Form::Regex)),
+            ("guided_choice", choice("guided_choice", self.guided_choice)?),
+            ("guided_grammar", self.guided_grammar.map(Form::Grammar)),
+            ("json_schema", schema("json_schema", self.json_schema)?),
+            ("regex", self.regex.map(Form::Regex)),
+            ("grammar", self.grammar.map(Form::Grammar)),
         ];
-        let mut asked = all.into_iter().flatten().filter(|form| *form != Form::Free);
+        let asked = all.into_iter().filter_map(|(field, form)| Some((form?, field)));
+        let mut asked = asked.filter(|(form, _)| *form != Form::Free);
         match (asked.next(), asked.next()) {
-            (form, None) => Ok(form.unwrap_or_default()),
-            _ => Err(ApiError::invalid(
-                "the request asks for several forms of one answer (response_format, structured_outputs, guided_*, \
-                json_schema, regex, grammar); give one",
-            )),
+            (form, None) => Ok(form.unwrap_or((Form::Free, "response_format"))),
+            (_, Some((_, second))) => {
+                let message = format!("'{second}' asks for a second form of one answer; give one");
+                Err(ApiError::field(second, message).with_code("invalid_value"))
+            }
         }
     }
 }
@@ -87,7 +88,7 @@ impl Format {
         match self.r#type.as_str() {
             "text" => Ok(Form::Free),
             "json_object" => match self.schema {
-                Some(value) => schema("response_format.schema", value),
+                Some(value) => of_schema("response_format.schema", value),
                 None => Ok(Form::Json),
             },
             "json_schema" => {
@@ -95,7 +96,7 @@ impl Format {
                 let missing =
                     || ApiError::field(path, format!("Missing required parameter: '{path}'."));
                 match self.json_schema.ok_or_else(missing)?.schema {
-                    Some(value) => schema("response_format.json_schema.schema", value),
+                    Some(value) => of_schema("response_format.json_schema.schema", value),
                     None => Ok(Form::Json),
                 }
             }
@@ -107,8 +108,13 @@ impl Format {
     }
 }
 
+/// A JSON Schema, if there is one.
+fn schema(path: &str, value: Option<Value>) -> Result<Option<Form>, ApiError> {
+    value.map(|value| of_schema(path, value)).transpose()
+}
+
 /// A JSON Schema, as JSON or as its text.
-fn schema(path: &str, value: Value) -> Result<Form, ApiError> {
+fn of_schema(path: &str, value: Value) -> Result<Form, ApiError> {
     match value {
         value @ (Value::Object(_) | Value::Bool(_)) => Ok(Form::Schema(value)),
         Value::String(text) => match serde_json::from_str(&text) {
@@ -119,13 +125,14 @@ fn schema(path: &str, value: Value) -> Result<Form, ApiError> {
     }
 }
 
-/// One of these texts.
-fn choice(path: &str, texts: &[String]) -> Result<Form, ApiError> {
+/// One of these texts, if there are any.
+fn choice(path: &str, texts: Option<Vec<String>>) -> Result<Option<Form>, ApiError> {
+    let Some(texts) = texts else { return Ok(None) };
     if texts.is_empty() || texts.len() > MAX_CHOICES {
         return Err(unsupported(path, format!("'{path}' must have 1 to {MAX_CHOICES} texts")));
     }
     let texts: Vec<String> = texts.iter().map(|text| literal(text)).collect();
-    Ok(Form::Regex(format!("({})", texts.join("|"))))
+    Ok(Some(Form::Regex(format!("({})", texts.join("|")))))
 }
 
 /// A regular expression that matches this text alone.
@@ -147,7 +154,7 @@ mod tests {
     use super::*;
 
     fn form(body: Value) -> Result<Form, ApiError> {
-        super::super::part::<Forms>(&body)?.form()
+        Ok(super::super::part::<Forms>(&body)?.form()?.0)
     }
 
     #[test]
@@ -190,7 +197,7 @@ mod tests {
             (json!({"guided_json": "{"}), Some("guided_json")),
             (json!({"guided_choice": []}), Some("guided_choice")),
             (json!({"regex": 1}), Some("regex")),
-            (json!({"regex": "a", "grammar": "b"}), None),
+            (json!({"regex": "a", "grammar": "b"}), Some("grammar")),
         ] {
             let error = form(body.clone()).unwrap_err();
             assert_eq!(error.param.as_deref(), param, "{body}: {error}");

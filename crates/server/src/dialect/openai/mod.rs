@@ -14,26 +14,24 @@ mod rerank;
 mod responses;
 mod tools;
 
-use axum::Router;
-use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::app::State;
 use crate::error::ApiError;
+use crate::routes::Routes;
 
 /// Its routes.
-pub fn routes() -> Router<State> {
-    Router::new()
-        .route("/v1/chat/completions", post(chat::chat))
-        .route("/v1/completions", post(completion::completion))
-        .route("/v1/embeddings", post(embeddings::embeddings))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
-        .route("/v1/rerank", post(rerank::rerank))
-        .route("/v1/reranking", post(rerank::rerank))
-        .route("/rerank", post(rerank::rerank))
-        .merge(responses::routes())
+pub fn routes() -> Routes {
+    Routes::default()
+        .post("/v1/chat/completions", chat::chat)
+        .post("/v1/completions", completion::completion)
+        .post("/v1/embeddings", embeddings::embeddings)
+        .get("/v1/models", models::list)
+        .get("/v1/models/{*id}", models::one)
+        .post("/v1/rerank", rerank::rerank)
+        .post("/v1/reranking", rerank::rerank)
+        .post("/rerank", rerank::rerank)
+        .and(responses::routes())
 }
 
 /// The part of a request that `T` knows; other fields are passed over. What is wrong is told with its path.
@@ -63,6 +61,17 @@ fn unsupported(param: &str, message: impl Into<String>) -> ApiError {
 fn model(name: Option<&str>) -> Result<&str, ApiError> {
     let missing = || ApiError::field("model", "you must provide a model parameter");
     name.filter(|name| !name.is_empty()).ok_or_else(missing)
+}
+
+/// What the middle refuses by its own names, by those of this API; `form` is the field that asked for a form.
+fn named(error: ApiError, form: &str) -> ApiError {
+    let name = match error.param.as_deref() {
+        Some("format") => form,
+        Some("template") => "chat_template",
+        Some("think") => "reasoning_effort",
+        _ => return error,
+    };
+    ApiError { param: Some(name.to_owned()), ..error }
 }
 
 /// An unknown model in OpenAI's words.

@@ -129,7 +129,7 @@ impl Options {
     pub fn caller(&self, from_head: Caller) -> Result<Caller, ApiError> {
         let (low, high) = (i64::from(i8::MIN), i64::from(i8::MAX));
         let priority = integer("priority", self.priority, low, high)?;
-        Ok(Caller { priority: priority.map_or(from_head.priority, |p| p as i8), ..from_head })
+        Ok(from_head.asking(priority.map(|p| p as i8)))
     }
 
     /// Puts the request's word over a model's.

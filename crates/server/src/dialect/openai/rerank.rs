@@ -3,16 +3,18 @@
 //! query and document together, cannot be loaded yet.
 
 use axum::extract::State as Shared;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::embeddings::MAX_TEXTS;
 use super::options::{Options, integer};
-use super::{model, out_of_range, part, unknown};
+use super::{model, out_of_range, part, unknown, unsupported};
 use crate::app::State;
-use crate::embed::Texts;
+use crate::embed::{EmbedAsk, Embedded, Texts};
 use crate::error::ApiError;
+use crate::http;
 use crate::http::body::Json;
 use crate::http::stream;
 
@@ -28,21 +30,31 @@ struct Rerank {
 /// Handles it.
 pub async fn rerank(
     Shared(state): Shared<State>,
+    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let body = Value::Object(body);
     let (options, own): (Options, Rerank) = (part(&body)?, part(&body)?);
     let name = model(options.model.as_deref())?;
     let (context, keep) = (options.context()?, options.keep_alive()?);
+    let caller = options.caller(http::caller(&headers))?;
     let query = own.query.filter(|query| !query.is_empty());
     let query = query.ok_or_else(|| ApiError::field("query", "query is required"))?;
     let documents = texts(own.documents.unwrap_or_default())?;
     let top = integer("top_n", own.top_n, 1, i64::MAX)?;
     let top = top.map_or(documents.len(), |n| usize::try_from(n).unwrap_or(usize::MAX));
 
-    let lease = state.models.lease(name, context, keep).await.map_err(|e| unknown(e, name))?;
+    let lease = state.models.lease(name, context, keep).await;
+    let lease = lease.map_err(|e| reranker(unknown(e, name)))?;
     let all = [&query].into_iter().chain(&documents).cloned().map(Texts::Text);
-    let (vectors, tokens) = lease.embed(all.collect(), true).await?;
+    let ask = EmbedAsk {
+        texts: all.collect(),
+        truncate: options.truncate(),
+        normalize: true,
+        dimensions: None,
+        caller: Some(caller),
+    };
+    let Embedded { vectors, tokens, dropped } = lease.embed_as(ask).await?;
     let Some((query, rest)) = vectors.split_first() else {
         return Err(ApiError::internal("an embedding without vectors"));
     };
@@ -55,12 +67,28 @@ pub async fn rerank(
         }
         result
     });
-    Ok(stream::json(&json!({
+    let mut reply = json!({
         "object": "list",
         "model": name,
         "results": results.collect::<Vec<_>>(),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    })))
+    });
+    if dropped > 0 {
+        reply["dropped_tokens"] = dropped.into();
+    }
+    Ok(http::dropped(stream::json(&reply), dropped))
+}
+
+/// A model of the kind that reads query and document together is refused by its file's way of pooling; this says what that means.
+fn reranker(error: ApiError) -> ApiError {
+    if !error.message.contains("pooling_type") {
+        return error;
+    }
+    let message = format!(
+        "{}: models made for ranking cannot be run yet; take one that makes embeddings",
+        error.message
+    );
+    unsupported("model", message)
 }
 
 fn texts(documents: Vec<Value>) -> Result<Vec<String>, ApiError> {

@@ -9,18 +9,18 @@ mod store;
 
 use std::sync::Arc;
 
-use axum::routing::{get, post};
-use axum::{Extension, Router};
+use axum::Extension;
 
-use crate::app::State;
+use crate::routes::Routes;
 
 /// Its routes, with a store of their own.
-pub fn routes() -> Router<State> {
+pub fn routes() -> Routes {
     let kept = Arc::new(store::Store::default());
-    Router::new()
-        .route("/v1/responses", post(answer::create))
-        .route("/v1/responses/{id}", get(answer::retrieve).delete(answer::delete))
-        .route("/v1/responses/{id}/input_items", get(answer::input_items))
-        .route("/v1/responses/{id}/cancel", post(answer::cancel))
-        .layer(Extension(kept))
+    Routes::default()
+        .post("/v1/responses", answer::create)
+        .get("/v1/responses/{id}", answer::retrieve)
+        .delete("/v1/responses/{id}", answer::delete)
+        .get("/v1/responses/{id}/input_items", answer::input_items)
+        .post("/v1/responses/{id}/cancel", answer::cancel)
+        .with(|router| router.layer(Extension(kept)))
 }

@@ -17,6 +17,9 @@ pub struct Output {
     summary: bool,
     items: Vec<Value>,
     open: Option<Open>,
+    /// The open item's text or arguments, which it gets when it is closed, with the probabilities of its tokens.
+    text: String,
+    logprobs: Vec<Value>,
     /// Probabilities of tokens that are not part of a text yet.
     pending: Vec<Value>,
     number: u64,
@@ -71,6 +74,18 @@ const THOUGHTS: Part = Part {
     closed: "response.content_part.done",
 };
 
+impl Part {
+    /// The part with its text.
+    fn of(&self, text: String, logprobs: Vec<Value>) -> Value {
+        let mut part = json!({"type": self.kind, "text": text});
+        if self.kind == TEXT.kind {
+            part["annotations"] = json!([]);
+            part["logprobs"] = logprobs.into();
+        }
+        part
+    }
+}
+
 impl Output {
     /// Nothing is answered yet. `echo` is what the response says of its request.
     pub fn new(id: &str, created: u64, echo: Map<String, Value>, summary: bool) -> Self {
@@ -82,8 +97,16 @@ impl Output {
         response.insert("error".into(), Value::Null);
         response.insert("incomplete_details".into(), Value::Null);
         response.extend(echo);
-        let (items, pending) = (Vec::new(), Vec::new());
-        Output { response, summary, items, open: None, pending, number: 0 }
+        Output {
+            response,
+            summary,
+            items: Vec::new(),
+            open: None,
+            text: String::new(),
+            logprobs: Vec::new(),
+            pending: Vec::new(),
+            number: 0,
+        }
     }
 
     /// The items of the answer.
@@ -186,14 +209,10 @@ impl Output {
         delta["delta"] = text.into();
         if kind == Open::Text {
             let new = std::mem::take(&mut self.pending);
-            if let Some(all) = self.last(part.list)["logprobs"].as_array_mut() {
-                all.extend(new.iter().cloned());
-            }
+            self.logprobs.extend(new.iter().cloned());
             delta["logprobs"] = new.into();
         }
-        if let Value::String(all) = &mut self.last(part.list)["text"] {
-            all.push_str(text);
-        }
+        self.text.push_str(text);
         let event = self.event(part.delta, delta);
         events.push(event);
     }
@@ -208,16 +227,8 @@ impl Output {
         };
         self.add(kind, item, events);
         let part = self.part(kind);
-        let mut empty = json!({"type": part.kind, "text": ""});
-        if kind == Open::Text {
-            empty["annotations"] = json!([]);
-            empty["logprobs"] = json!([]);
-        }
-        if let Some(item) = self.items.last_mut() {
-            item[part.list] = json!([empty]);
-        }
         let mut added = self.place(Some(&part));
-        added["part"] = empty;
+        added["part"] = part.of(String::new(), Vec::new());
         let event = self.event(part.added, added);
         events.push(event);
     }
@@ -228,9 +239,7 @@ impl Output {
         delta["delta"] = text.into();
         let event = self.event("response.function_call_arguments.delta", delta);
         events.push(event);
-        if let Some(Value::String(all)) = self.items.last_mut().map(|item| &mut item["arguments"]) {
-            all.push_str(text);
-        }
+        self.text.push_str(text);
     }
 
     fn add(&mut self, kind: Open, item: Value, events: &mut Vec<Sse>) {
@@ -245,18 +254,18 @@ impl Output {
     /// Ends the open item, if one is.
     fn close(&mut self, status: &str, events: &mut Vec<Sse>) {
         let Some(kind) = self.open.take() else { return };
-        match kind {
+        let text = std::mem::take(&mut self.text);
+        let (field, value) = match kind {
             Open::Call => {
                 let mut done = self.place(None);
-                if let Some(item) = self.items.last() {
-                    (done["name"], done["arguments"]) =
-                        (item["name"].clone(), item["arguments"].clone());
-                }
+                done["name"] = self.items.last().map(|item| item["name"].clone()).into();
+                done["arguments"] = text.as_str().into();
                 events.push(self.event("response.function_call_arguments.done", done));
+                ("arguments", text.into())
             }
             Open::Text | Open::Thinking => {
                 let part = self.part(kind);
-                let whole = self.last(part.list).clone();
+                let whole = part.of(text, std::mem::take(&mut self.logprobs));
                 let mut done = self.place(Some(&part));
                 done["text"] = whole["text"].clone();
                 if kind == Open::Text {
@@ -264,9 +273,13 @@ impl Output {
                 }
                 events.push(self.event(part.done, done));
                 let mut closed = self.place(Some(&part));
-                closed["part"] = whole;
+                closed["part"] = whole.clone();
                 events.push(self.event(part.closed, closed));
+                (part.list, json!([whole]))
             }
+        };
+        if let Some(item) = self.items.last_mut() {
+            item[field] = value;
         }
         if let Some(item) = self.items.last_mut().filter(|item| item.get("status").is_some()) {
             item["status"] = status.into();
@@ -281,14 +294,6 @@ impl Output {
             (Open::Thinking, true) => SUMMARY,
             (Open::Thinking, false) => THOUGHTS,
             (Open::Text | Open::Call, _) => TEXT,
-        }
-    }
-
-    /// The last item's only part.
-    fn last(&mut self, list: &str) -> &mut Value {
-        match self.items.last_mut() {
-            Some(item) => &mut item[list][0],
-            None => unreachable!("an item is added before its part is asked for"),
         }
     }
 
@@ -329,4 +334,77 @@ fn logprob(of: &TokenLogprob, with_top: bool) -> Value {
         value["top_logprobs"] = of.top.iter().map(|t| logprob(t, false)).collect();
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use hob_engine::Timings;
+
+    use super::*;
+
+    fn end(reason: Reason) -> Heard {
+        Heard::End(Box::new(End {
+            drafted_tokens: 0,
+            accepted_tokens: 0,
+            reason,
+            called: true,
+            prompt_tokens: 10,
+            cached_tokens: 4,
+            dropped_tokens: 0,
+            answer_tokens: 3,
+            thinking_tokens: 1,
+            timings: Timings::default(),
+            before: 0.0,
+            load: 0.0,
+        }))
+    }
+
+    #[test]
+    fn calls_are_items_beside_the_text() {
+        let mut output = Output::new("resp_1", 0, Map::new(), true);
+        let call = |index, id: Option<&str>| {
+            let start =
+                ChatEvent::ToolCallStart { index, id: id.map(str::to_owned), name: "f".into() };
+            let arguments = ChatEvent::ToolCallArguments { index, text: "{}".into() };
+            [start, arguments, ChatEvent::ToolCallEnd { index }]
+        };
+        let mut said = vec![ChatEvent::Thinking("hm".into()), ChatEvent::Content("a".into())];
+        said.extend(call(0, Some("c1")));
+        said.extend(call(1, None));
+        let (events, _) = output.take(Heard::Piece(Piece { events: said, ..Piece::default() }));
+        let names: Vec<&str> = events.iter().filter_map(|sse| sse.event).collect();
+        let expected = "output_item.added reasoning_summary_part.added reasoning_summary_text.delta \
+            reasoning_summary_text.done reasoning_summary_part.done output_item.done \
+            output_item.added content_part.added output_text.delta output_text.done content_part.done output_item.done \
+            output_item.added function_call_arguments.delta function_call_arguments.done output_item.done \
+            output_item.added function_call_arguments.delta function_call_arguments.done output_item.done";
+        let expected: Vec<String> = expected.split(' ').map(|n| format!("response.{n}")).collect();
+        assert_eq!(names, expected);
+        let (events, whole) = output.take(end(Reason::Stop));
+        assert_eq!(events.last().and_then(|sse| sse.event), Some("response.completed"));
+        let whole = whole.unwrap();
+        assert_eq!(
+            (&whole["status"], &whole["usage"]["total_tokens"]),
+            (&json!("completed"), &json!(13))
+        );
+        let kinds: Vec<&Value> = output.items().iter().map(|item| &item["type"]).collect();
+        assert_eq!(kinds, ["reasoning", "message", "function_call", "function_call"]);
+        assert_eq!(whole["output"][0]["summary"], json!([{"type": "summary_text", "text": "hm"}]));
+        let call = &whole["output"][2];
+        let said = [&call["call_id"], &call["name"], &call["arguments"], &call["status"]];
+        assert_eq!(said, ["c1", "f", "{}", "completed"]);
+        assert!(whole["output"][3]["call_id"].as_str().unwrap().starts_with("call_"));
+    }
+
+    #[test]
+    fn what_was_cut_is_incomplete() {
+        let mut output = Output::new("resp_1", 0, Map::new(), false);
+        let said = vec![ChatEvent::Content("a".into())];
+        output.take(Heard::Piece(Piece { events: said, ..Piece::default() }));
+        let whole = output.take(end(Reason::Length)).1.unwrap();
+        assert_eq!(
+            (&whole["status"], &whole["output"][0]["status"]),
+            (&json!("incomplete"), &json!("incomplete"))
+        );
+    }
 }
