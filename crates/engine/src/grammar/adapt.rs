@@ -133,8 +133,8 @@ fn set_apart(options: &mut [Value], root: &Value) {
                 continue;
             }
             if let Some(key) = told_by(a, b) {
-                for k in [i, j] {
-                    require(&mut more[k], &key);
+                if !required(a).chain(required(b)).any(|own| own == key) {
+                    [i, j].into_iter().for_each(|k| require(&mut more[k], &key));
                 }
             } else if let Some(key) = lacking(a, b) {
                 forbid(&mut more[i], &key);
@@ -144,8 +144,18 @@ fn set_apart(options: &mut [Value], root: &Value) {
         }
     }
     for (option, more) in options.iter_mut().zip(more).filter(|(_, more)| !more.is_empty()) {
-        *option = json!({ "allOf": [option.take(), more] });
+        match option.as_object_mut().filter(|map| !map.contains_key("$ref")) {
+            Some(map) => merge(map, &more),
+            None => *option = json!({ "allOf": [option.take(), more] }),
+        }
     }
+}
+
+/// Adds what [`require`] and [`forbid`] noted.
+fn merge(map: &mut Map<String, Value>, more: &Map<String, Value>) {
+    required(more).for_each(|key| require(map, key));
+    let forbidden = more.get("properties").and_then(Value::as_object);
+    forbidden.into_iter().flatten().for_each(|(key, _)| forbid(map, key));
 }
 
 /// A schema behind its references within the document; `None` for what is no object.
