@@ -118,7 +118,7 @@ fn texts(map: &mut Map<String, Value>) {
 }
 
 /// Narrows alternatives of `oneOf` until no value fits two of them, as far as that can be done: those that share a property of
-/// different constants must have it, and of two objects one does without a property that the other requires.
+/// different constants must have it, and of two objects each does without a property that the other requires.
 fn set_apart(options: &mut [Value], root: &Value) {
     if options.len() > MOST {
         return;
@@ -136,10 +136,11 @@ fn set_apart(options: &mut [Value], root: &Value) {
                 if !required(a).chain(required(b)).any(|own| own == key) {
                     [i, j].into_iter().for_each(|k| require(&mut more[k], &key));
                 }
-            } else if let Some(key) = lacking(a, b) {
-                forbid(&mut more[i], &key);
-            } else if let Some(key) = lacking(b, a) {
-                forbid(&mut more[j], &key);
+            } else {
+                // An answer by one way must not fit the other as it was sent, and the other way round.
+                for (k, without) in [(i, lacking(a, b)), (j, lacking(b, a))] {
+                    without.iter().for_each(|key| forbid(&mut more[k], key));
+                }
             }
         }
     }
