@@ -146,7 +146,7 @@ fn with_common_blanks(pattern: &str) -> String {
 }
 
 /// Narrows alternatives of `oneOf` until no value fits two of them, as far as that can be done: those that share a property of
-/// different constants must have it, and of two objects one does without a property that the other requires.
+/// different constants must have it, and of two objects each does without a property that the other requires.
 fn set_apart(options: &mut [Value], root: &Value) {
     if options.len() > MOST {
         return;
@@ -161,19 +161,30 @@ fn set_apart(options: &mut [Value], root: &Value) {
                 continue;
             }
             if let Some(key) = told_by(a, b) {
-                for k in [i, j] {
-                    require(&mut more[k], &key);
+                if !required(a).chain(required(b)).any(|own| own == key) {
+                    [i, j].into_iter().for_each(|k| require(&mut more[k], &key));
                 }
-            } else if let Some(key) = lacking(a, b) {
-                forbid(&mut more[i], &key);
-            } else if let Some(key) = lacking(b, a) {
-                forbid(&mut more[j], &key);
+            } else {
+                // An answer by one way must not fit the other as it was sent, and the other way round.
+                for (k, without) in [(i, lacking(a, b)), (j, lacking(b, a))] {
+                    without.iter().for_each(|key| forbid(&mut more[k], key));
+                }
             }
         }
     }
     for (option, more) in options.iter_mut().zip(more).filter(|(_, more)| !more.is_empty()) {
-        *option = json!({ "allOf": [option.take(), more] });
+        match option.as_object_mut().filter(|map| !map.contains_key("$ref")) {
+            Some(map) => merge(map, &more),
+            None => *option = json!({ "allOf": [option.take(), more] }),
+        }
     }
+}
+
+/// Adds what [`require`] and [`forbid`] noted.
+fn merge(map: &mut Map<String, Value>, more: &Map<String, Value>) {
+    required(more).for_each(|key| require(map, key));
+    let forbidden = more.get("properties").and_then(Value::as_object);
+    forbidden.into_iter().flatten().for_each(|(key, _)| forbid(map, key));
 }
 
 /// A schema behind its references within the document; `None` for what is no object.

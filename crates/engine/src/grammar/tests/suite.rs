@@ -131,11 +131,14 @@ fn alternatives_of_one_of_are_set_apart() {
         "oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]});
     let expected = json!([{"allOf": [{"$ref": "#/$defs/A"}, {"required": ["t"]}]}, {"allOf": [{"$ref": "#/$defs/B"}, {"required": ["t"]}]}]);
     assert_eq!(ways(schema), expected);
+    // It is enough that one requires it.
+    let told = json!([{"properties": {"t": {"const": 1}}}, {"properties": {"t": {"const": 2}}, "required": ["t"]}]);
+    assert_eq!(ways(json!({"oneOf": told.clone()})), told);
     // What one requires, the other goes without.
     let schema = json!({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
     assert_eq!(
         ways(schema),
-        json!([{"allOf": [{"required": ["a"]}, {"properties": {"b": false}}]}, {"required": ["b"]}])
+        json!([{"required": ["a"], "properties": {"b": false}}, {"required": ["b"], "properties": {"a": false}}])
     );
     // References in a circle, and what cannot be told apart, stay.
     let odd = json!([{"$ref": "#/oneOf/0"}, {"type": "string"}, {"type": "string", "minLength": 3}, true]);
