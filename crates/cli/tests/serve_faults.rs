@@ -1,5 +1,7 @@
 //! `hob serve` when clients behave badly, black-box. No assertion has a clock: what must come first is told by the order of events, most often
 //! by a witness, a long answer that is still being written. The figures in seconds are `cargo xtask load --faults`.
+
+#![allow(clippy::unwrap_used)]
 #![cfg(unix)]
 
 mod common;

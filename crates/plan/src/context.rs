@@ -330,7 +330,7 @@ mod tests {
         assert_eq!((roomy.tokens, roomy.limits.pages, roomy.limits.sequences), (1024, 128, 8));
         let one = needed(&model, 16);
         let tight = shared(one, 8).unwrap();
-        assert_eq!((tight.tokens, tight.limits.pages, tight.limits.sequences), (1024, 16, 1));
+        assert_eq!((tight.tokens, tight.limits.pages, tight.limits.sequences), (1024, 16, 8));
         for available in (one..2 * one).step_by(4096) {
             let context = shared(available, 8).unwrap();
             let total = footprint(&model, &context.limits, 1 << 20).total();

@@ -3,6 +3,18 @@
 
 use serde_json::{Map, Value, json};
 
+macro_rules! date {
+    () => {
+        "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+    };
+}
+
+macro_rules! time {
+    () => {
+        r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+    };
+}
+
 /// Formats that validators know by the standards. llguidance follows some of them and refuses the others; any other name says nothing.
 const STANDARD: [&str; 19] = [
     "date",
@@ -32,7 +44,17 @@ const SAME: [(&str, &str); 1] = [(
     r"^([A-Za-z0-9_'+\-]+\.)*[A-Za-z0-9_'+\-]*[A-Za-z0-9_+\-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
 )];
 /// The longest texts of formats for which their standards have a limit, characters.
-const LENGTHS: [(&str, u64); 2] = [("email", 254), ("hostname", 253)];
+const LENGTHS: [(&str, u64); 1] = [("hostname", 253)];
+/// Formats as expressions, where what the standards allow is more than what validators take: leap seconds, small letters, quoted names.
+/// 29 February is left out.
+const EXPRESSED: [(&str, &str); 3] = [
+    ("time", concat!("^", time!(), "$")),
+    ("date-time", concat!("^", date!(), "T", time!(), "$")),
+    (
+        "email",
+        r"^[A-Za-z0-9_+-]{1,20}(\.[A-Za-z0-9_+-]{1,20}){0,2}@([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?\.){1,4}[A-Za-z]{2,12}$",
+    ),
+];
 /// Keywords whose values are no schemas.
 const DATA: [&str; 5] = ["const", "enum", "default", "examples", "required"];
 /// References that are followed one after the other.
@@ -65,15 +87,16 @@ fn rename(value: &mut Value, escaped: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| rename(item, escaped)),
         Value::Object(map) => {
-            if let Some(Value::String(to)) = map.get_mut("$ref") {
-                if to.starts_with("#/") && to.contains('~') {
-                    let known = escaped.iter().position(|known| known == to);
-                    let i = known.unwrap_or(escaped.len());
-                    if known.is_none() {
-                        escaped.push(to.clone());
-                    }
-                    *to = format!("#/$defs/{}", name(i));
+            if let Some(Value::String(to)) = map.get_mut("$ref")
+                && to.starts_with("#/")
+                && to.contains('~')
+            {
+                let known = escaped.iter().position(|known| known == to);
+                let i = known.unwrap_or(escaped.len());
+                if known.is_none() {
+                    escaped.push(to.clone());
                 }
+                *to = format!("#/$defs/{}", name(i));
             }
             let inner = map.iter_mut().filter(|(key, _)| !DATA.contains(&key.as_str()));
             inner.for_each(|(_, value)| rename(value, escaped));
@@ -111,6 +134,11 @@ fn texts(map: &mut Map<String, Value>) {
     }
     let Some(format) = map.get("format").and_then(Value::as_str) else { return };
     if !STANDARD.contains(&format) {
+        map.remove("format");
+    } else if let Some((_, pattern)) = EXPRESSED.iter().find(|(name, _)| *name == format)
+        && !map.contains_key("pattern")
+    {
+        map.insert("pattern".to_owned(), (*pattern).into());
         map.remove("format");
     } else if let Some(&(_, most)) = LENGTHS.iter().find(|(name, _)| *name == format) {
         let most = map.get("maxLength").and_then(Value::as_u64).map_or(most, |n| n.min(most));

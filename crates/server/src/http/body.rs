@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{ApiError, Kind};
 use crate::models::blocking;
@@ -47,6 +48,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Json).map_err(|e| ApiError::invalid(format!("the request is not valid: {e}")))
     }
+}
+
+/// A field for which null is the same as absent.
+pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// The whole of a body.

@@ -14,7 +14,7 @@ use super::{named, options};
 use crate::answer::{Ask, End, Heard, Prepared, Reason, TokenLogprob, Whole};
 use crate::app::State;
 use crate::error::ApiError;
-use crate::http::body::Json;
+use crate::http::body::{Json, or_default};
 use crate::http::{dropped, shape::Dialect, stream};
 use crate::models::KeepAlive;
 use crate::prompt::{Conversation, Input, Think};
@@ -25,7 +25,7 @@ const MAX_TOP_LOGPROBS: i64 = 20;
 /// What both requests have.
 #[derive(Deserialize)]
 struct Common {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     model: String,
     stream: Option<bool>,
     format: Option<Value>,

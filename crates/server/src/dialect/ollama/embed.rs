@@ -12,7 +12,7 @@ use super::options;
 use crate::app::State;
 use crate::embed::{EmbedAsk, Embedded, Texts};
 use crate::error::ApiError;
-use crate::http::body::Json;
+use crate::http::body::{Json, or_default};
 use crate::http::{dropped, stream};
 use crate::models::{KeepAlive, Lease};
 
@@ -22,7 +22,7 @@ const MAX_TEXTS: usize = 8192;
 /// `/api/embed`.
 #[derive(Deserialize)]
 pub struct Embed {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     model: String,
     input: Option<Value>,
     truncate: Option<bool>,
@@ -35,7 +35,7 @@ pub struct Embed {
 /// `/api/embeddings`.
 #[derive(Deserialize)]
 pub struct Embeddings {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     model: String,
     prompt: Option<String>,
     options: Option<Map<String, Value>>,
