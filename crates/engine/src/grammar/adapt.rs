@@ -37,11 +37,13 @@ const STANDARD: [&str; 19] = [
     "relative-json-pointer",
     "regex",
 ];
+/// An address that every validator takes.
+const EMAIL: &str = r"^[A-Za-z0-9_+-]{1,20}(\.[A-Za-z0-9_+-]{1,20}){0,2}@([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?\.){1,4}[A-Za-z]{2,12}$";
 /// Expressions that look ahead, which no automaton can, as libraries write them, and others for the same texts.
 const SAME: [(&str, &str); 1] = [(
-    // Zod's email.
+    // Zod's email; fewer texts, all of which are addresses for validators, too.
     r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
-    r"^([A-Za-z0-9_'+\-]+\.)*[A-Za-z0-9_'+\-]*[A-Za-z0-9_+\-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
+    EMAIL,
 )];
 /// The longest texts of formats for which their standards have a limit, characters.
 const LENGTHS: [(&str, u64); 1] = [("hostname", 253)];
@@ -50,10 +52,7 @@ const LENGTHS: [(&str, u64); 1] = [("hostname", 253)];
 const EXPRESSED: [(&str, &str); 3] = [
     ("time", concat!("^", time!(), "$")),
     ("date-time", concat!("^", date!(), "T", time!(), "$")),
-    (
-        "email",
-        r"^[A-Za-z0-9_+-]{1,20}(\.[A-Za-z0-9_+-]{1,20}){0,2}@([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?\.){1,4}[A-Za-z]{2,12}$",
-    ),
+    ("email", EMAIL),
 ];
 /// Keywords whose values are no schemas.
 const DATA: [&str; 5] = ["const", "enum", "default", "examples", "required"];
@@ -136,7 +135,7 @@ fn texts(map: &mut Map<String, Value>) {
     if !STANDARD.contains(&format) {
         map.remove("format");
     } else if let Some((_, pattern)) = EXPRESSED.iter().find(|(name, _)| *name == format)
-        && !map.contains_key("pattern")
+        && map.get("pattern").is_none_or(|own| own == pattern)
     {
         map.insert("pattern".to_owned(), (*pattern).into());
         map.remove("format");

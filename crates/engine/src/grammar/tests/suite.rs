@@ -155,9 +155,11 @@ fn an_email_of_zod_is_one_without_looking_ahead() {
     for local in parts.iter().flat_map(|a| parts.map(|b| format!("{a}{b}"))) {
         for domain in ["x.yz", "x", "x..yz", "-x.yz", "x-1.y.zz", "x.y"] {
             let mail = Value::from(format!("{local}@{domain}"));
-            assert_eq!(judges[0].is_valid(&mail), judges[1].is_valid(&mail), "{mail}");
+            // Every address of ours is one of Zod's.
+            assert!(judges[0].is_valid(&mail) || !judges[1].is_valid(&mail), "{mail}");
         }
     }
+    assert!(judges[1].is_valid(&json!("a.b+c@x-1.y.zz")));
 }
 
 /// Prints a table: `cargo test -p hob-engine --lib what_masks_cost -- --ignored --nocapture`.
