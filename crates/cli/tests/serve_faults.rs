@@ -181,11 +181,11 @@ fn whole(last: &Value, tokens: usize) {
 }
 
 #[test]
-#[ignore = "fails now and then: the witness may end first; to be mended"]
 fn slots_of_clients_that_vanish_serve_others() {
     let home = Home::new();
-    let server = Server::start(&home, &slow(&home), &["--parallel", "9"]);
-    // All slots are taken, and no one of them would be free before the witness ends, which began first.
+    // One of the ten is kept for clients that run nothing.
+    let server = Server::start(&home, &slow(&home), &["--parallel", "10"]);
+    // All that this client may have are taken, and none would be free before the witness ends, which began first.
     let mut witness = server.witness();
     drop(server.streams(8));
     let mut next = server.ask("m", 4);
