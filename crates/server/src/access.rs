@@ -22,6 +22,11 @@ use crate::http::shape::RequestId;
 use crate::ids;
 use crate::metrics::Metrics;
 
+/// Who asks, in the task that handles a request; nobody known elsewhere.
+pub fn caller() -> Caller {
+    Record::current().map(|record| record.caller()).unwrap_or_default()
+}
+
 tokio::task_local! {
     static RECORD: Arc<Record>;
 }

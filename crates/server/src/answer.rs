@@ -185,6 +185,27 @@ pub struct End {
     pub load: f64,
 }
 
+#[cfg(test)]
+impl End {
+    /// For the tests of those who write it.
+    pub fn of(reason: Reason, called: bool) -> Self {
+        End {
+            reason,
+            called,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            dropped_tokens: 0,
+            answer_tokens: 0,
+            thinking_tokens: 0,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
+            timings: Timings::default(),
+            before: 0.0,
+            load: 0.0,
+        }
+    }
+}
+
 /// What comes of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {

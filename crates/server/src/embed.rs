@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hob_engine::{Cancel, Embed, EngineError};
 use hob_text::{EncodeOptions, Token};
 
-use crate::access::Record;
+use crate::access;
 use crate::answer::Caller;
 use crate::error::{ApiError, Kind};
 use crate::loaded::Loaded;
@@ -78,8 +78,7 @@ impl Lease {
     /// As `embed`.
     pub async fn embed_as(self: Arc<Self>, ask: EmbedAsk) -> Result<Embedded, ApiError> {
         let (normalize, dimensions) = (ask.normalize, ask.dimensions);
-        let known = || Record::current().map(|record| record.caller());
-        let caller = ask.caller.or_else(known).unwrap_or_default();
+        let caller = ask.caller.unwrap_or_else(access::caller);
         let lease = self.clone();
         let (texts, dropped) = blocking(move || lease.loaded().texts(ask)).await??;
         let tokens = texts.iter().map(Vec::len).sum();

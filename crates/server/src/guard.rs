@@ -2,6 +2,7 @@
 //! every route. A page in a browser that has rebound its name to this machine shows that name as Host, so names are what is checked, on
 //! every bind; addresses that are this machine's own are safe.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use crate::access::Record;
+use crate::answer::Caller;
 use crate::app::State;
 use crate::error::{ApiError, Kind};
 
@@ -142,7 +144,7 @@ fn digest(key: &str) -> [u8; 32] {
 }
 
 /// The layer.
-pub async fn guard(Shared(state): Shared<State>, mut request: Request, next: Next) -> Response {
+pub async fn guard(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
     let guard = &state.config.guard;
     let ends = request.extensions().get::<Ends>().copied();
     let origin = match guard.admits(&request, ends) {
@@ -158,9 +160,8 @@ pub async fn guard(Shared(state): Shared<State>, mut request: Request, next: Nex
         Ok(identity) => identity,
         Err(error) => return with_origin(error.into_response(), origin, request.headers()),
     };
-    identity.note(request.headers_mut());
     if let Some(record) = Record::current() {
-        record.asked_by(crate::http::caller(request.headers()));
+        record.asked_by(identity.caller(request.headers()));
     }
     let response = next.run(request).await;
     with_origin(response, origin, &HeaderMap::new())
@@ -174,17 +175,14 @@ struct Identity {
 }
 
 impl Identity {
-    /// Writes it where `http::caller` reads it, over what the client may have said.
-    fn note(&self, headers: &mut HeaderMap) {
-        if let Ok(client) = HeaderValue::from_str(&self.client) {
-            headers.insert("x-hob-client", client);
-        }
-        let priority = headers.get("x-hob-priority").and_then(|v| v.to_str().ok());
-        let priority = priority.and_then(|t| t.trim().parse::<i8>().ok()).unwrap_or(0);
+    /// The same with the priority that the head asks for, as far as it may have it.
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        let mut hasher = DefaultHasher::new();
+        self.client.hash(&mut hasher);
         let most = if self.urgent { MOST_PRIORITY } else { 0 };
-        let priority = priority.clamp(-MOST_PRIORITY, most);
-        headers.insert("x-hob-priority", HeaderValue::from(i16::from(priority)));
-        headers.insert("x-hob-most-priority", HeaderValue::from(i16::from(most)));
+        let caller = Caller { client: hasher.finish().max(1), priority: 0, most };
+        let priority = headers.get("x-hob-priority").and_then(|v| v.to_str().ok());
+        caller.asking(priority.and_then(|text| text.trim().parse().ok()))
     }
 }
 

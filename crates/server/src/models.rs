@@ -32,6 +32,14 @@ impl KeepAlive {
         crate::duration::go_seconds(text).map(Self::seconds)
     }
 
+    /// As requests give it: a number of seconds, or a duration.
+    pub fn of(value: &serde_json::Value) -> Option<Self> {
+        match value {
+            serde_json::Value::String(text) => KeepAlive::parse(text),
+            other => other.as_f64().map(KeepAlive::seconds),
+        }
+    }
+
     /// From seconds; negative for always, as is what lies centuries ahead.
     pub fn seconds(seconds: f64) -> Self {
         let time = Duration::try_from_secs_f64(seconds).ok().filter(|t| t.as_secs() < 1 << 33);

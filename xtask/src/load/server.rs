@@ -15,6 +15,9 @@ use super::http::Response;
 use super::models::Model;
 use crate::{bench, judge, sh};
 
+/// The most sequences of a context of llama.cpp's (`LLAMA_MAX_SEQ`).
+const LLAMA_SLOTS: usize = 256;
+
 /// How long a server may take until it is ready, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -155,7 +158,8 @@ impl Programs {
 
 /// The settings of llama-server that measured best (docs/load.md): a slot per stream, each with a cache of its own.
 fn llama_args(purpose: &Purpose, address: SocketAddr) -> Vec<String> {
-    let slots = purpose.streams;
+    // It takes no more; what is beyond waits in its queue.
+    let slots = purpose.streams.min(LLAMA_SLOTS);
     let numbers = [
         ("--port", usize::from(address.port())),
         ("-t", purpose.threads),
@@ -163,7 +167,7 @@ fn llama_args(purpose: &Purpose, address: SocketAddr) -> Vec<String> {
         ("-np", slots),
         ("-c", slots * purpose.model.context),
         // One more than may be busy with streams: the rest look at health and slots.
-        ("--threads-http", slots + 4),
+        ("--threads-http", purpose.streams + 4),
     ];
     let mut args = vec!["-m".to_owned(), purpose.model.path.to_string_lossy().into_owned()];
     args.extend(

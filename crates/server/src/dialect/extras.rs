@@ -1,10 +1,10 @@
 //! What hob knows and the dialects of OpenAI and Anthropic have no field for. The names are Ollama's where it has one; clients put them into
 //! the body (`extra_body` in the official packages).
 
-use axum::http::HeaderMap;
 use hob_engine::Speculate;
 use serde_json::Value;
 
+use crate::access;
 use crate::answer::Caller;
 use crate::error::ApiError;
 use crate::http::fields::Fields;
@@ -37,8 +37,12 @@ impl Extras {
             let level = value.as_i64().and_then(|n| i8::try_from(n).ok());
             level.ok_or_else(|| fields.error("priority", "expected a whole number, -128 to 127"))
         });
+        let keep_alive = fields.get("keep_alive").map(|value| {
+            let expected = "expected a number of seconds or a duration like 5m";
+            KeepAlive::of(value).ok_or_else(|| fields.error("keep_alive", expected))
+        });
         Ok(Extras {
-            keep_alive: fields.get("keep_alive").map(|v| keep_alive(fields, v)).transpose()?,
+            keep_alive: keep_alive.transpose()?,
             context: fields.count("num_ctx")?.filter(|&n| n > 0),
             priority: priority.transpose()?,
             truncate: fields.truth("truncate")?.unwrap_or(false),
@@ -47,9 +51,9 @@ impl Extras {
         })
     }
 
-    /// Who asks, by the head of the request and its `priority`.
-    pub fn caller(&self, headers: &HeaderMap) -> Caller {
-        crate::http::caller(headers).asking(self.priority)
+    /// Who asks, with the body's `priority`.
+    pub fn caller(&self) -> Caller {
+        access::caller().asking(self.priority)
     }
 }
 
@@ -65,15 +69,6 @@ pub fn speculate(value: Option<&Value>) -> Result<Option<Speculate>, ApiError> {
         Some("auto") => Ok(Some(Speculate::Auto)),
         _ => Err(ApiError::field("speculate", "speculate must be \"off\", \"on\" or \"auto\"")),
     }
-}
-
-fn keep_alive(fields: &Fields, value: &Value) -> Result<KeepAlive, ApiError> {
-    let keep = match value {
-        Value::String(text) => KeepAlive::parse(text),
-        other => other.as_f64().map(KeepAlive::seconds),
-    };
-    let expected = "expected a number of seconds or a duration like 5m";
-    keep.ok_or_else(|| fields.error("keep_alive", expected))
 }
 
 #[cfg(test)]

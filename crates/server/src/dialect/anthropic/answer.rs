@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State as Shared;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::{StreamExt, stream as streams};
 use serde_json::{Map, Value, json};
@@ -28,14 +27,13 @@ const PING: &str = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
 pub async fn create(
     Shared(state): Shared<State>,
     Extension(id): Extension<RequestId>,
-    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let request = Request::read(&body)?;
     let extras = request.extras;
     let lease = state.models.lease(&request.model, extras.context, extras.keep_alive).await?;
     let mut ask = request.ask(lease.loaded())?;
-    ask.caller = extras.caller(&headers);
+    ask.caller = extras.caller();
     let prepared = lease.prepare(ask).await?;
     let left_out = prepared.prompt.dropped;
     let answer = prepared.start(0)?;

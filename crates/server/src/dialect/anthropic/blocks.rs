@@ -178,25 +178,17 @@ fn usage(prompt: usize, cached: usize, answer: usize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use hob_engine::Timings;
-
     use super::*;
     use crate::answer::Piece;
 
     fn end(reason: Reason, called: bool) -> End {
+        let (prompt_tokens, cached_tokens, answer_tokens) = (10, 4, 3);
         End {
-            drafted_tokens: 0,
-            accepted_tokens: 0,
-            reason,
-            called,
-            prompt_tokens: 10,
-            cached_tokens: 4,
-            dropped_tokens: 0,
-            answer_tokens: 3,
+            prompt_tokens,
+            cached_tokens,
+            answer_tokens,
             thinking_tokens: 1,
-            timings: Timings::default(),
-            before: 0.0,
-            load: 0.0,
+            ..End::of(reason, called)
         }
     }
 

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use axum::extract::State as Shared;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::{StreamExt, stream as streams};
 use hob_text::{ChatAnswer, ChatEvent, Message, Token};
@@ -11,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{named, options};
+use crate::access;
 use crate::answer::{Ask, End, Heard, Prepared, Reason, TokenLogprob, Whole};
 use crate::app::State;
 use crate::error::ApiError;
@@ -90,7 +90,6 @@ enum Route {
 /// Handles `/api/generate`.
 pub async fn generate(
     Shared(state): Shared<State>,
-    headers: HeaderMap,
     Json(request): Json<Generate>,
 ) -> Result<Response, ApiError> {
     let Generate { common, prompt, suffix, system, template, context, raw, images } = request;
@@ -117,7 +116,7 @@ pub async fn generate(
     };
     let before = context.unwrap_or_default();
     let keeps_context = !raw;
-    let work = Work { state, headers, common, before };
+    let work = Work { state, common, before };
     work.answer(Route::Generate, keeps_context, move |loaded| Ok(input(loaded.template.is_some())))
         .await
 }
@@ -125,7 +124,6 @@ pub async fn generate(
 /// Handles `/api/chat`.
 pub async fn chat(
     Shared(state): Shared<State>,
-    headers: HeaderMap,
     Json(request): Json<Chat>,
 ) -> Result<Response, ApiError> {
     let Chat { common, messages, tools, template } = request;
@@ -137,7 +135,7 @@ pub async fn chat(
         messages.into_iter().map(|m| m.message(&common.model)).collect::<Result<_, _>>()?;
     let tools = tools.filter(|tools| !tools.is_empty());
     let think = common.think;
-    let work = Work { state, headers, common, before: Vec::new() };
+    let work = Work { state, common, before: Vec::new() };
     work.answer(Route::Chat, false, move |loaded| {
         if tools.is_some() && !loaded.capabilities().tools {
             let name = loaded.name();
@@ -215,7 +213,6 @@ async fn touch(state: &State, common: &Common, route: Route) -> Result<Response,
 /// A request on its way.
 struct Work {
     state: State,
-    headers: HeaderMap,
     common: Common,
     /// Tokens of an earlier answer to go on from.
     before: Vec<Token>,
@@ -229,7 +226,7 @@ impl Work {
         keeps_context: bool,
         input: impl FnOnce(&crate::loaded::Loaded) -> Result<Input, ApiError>,
     ) -> Result<Response, ApiError> {
-        let Work { state, headers, common, before } = self;
+        let Work { state, common, before } = self;
         named(&common.model)?;
         let top = common.top_logprobs.unwrap_or(0);
         if !(0..=MAX_TOP_LOGPROBS).contains(&top) {
@@ -248,7 +245,7 @@ impl Work {
         (ask.context, ask.form) = (context, form);
         ask.speculate = speculate;
         ask.truncate = common.truncate.unwrap_or(false);
-        ask.caller = crate::http::caller(&headers);
+        ask.caller = access::caller();
         ask.before = before;
         let prepared = lease.prepare(ask).await?;
         let token_ids = common.token_ids.unwrap_or(false);

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 
 use crate::answer::Form;
 use crate::dialect::extras;
-use crate::duration;
 use crate::error::ApiError;
 use crate::models::KeepAlive;
 use crate::prompt::Think;
@@ -108,15 +107,12 @@ fn whole(value: &Value) -> i64 {
 
 /// `keep_alive`: seconds, or a duration in Go's form; negative for always.
 pub fn keep_alive<'de, D: Deserializer<'de>>(from: D) -> Result<Option<KeepAlive>, D::Error> {
-    let parsed = match Value::deserialize(from)? {
-        Value::Null => return Ok(None),
-        Value::Number(n) => n.as_f64(),
-        Value::String(text) => duration::go_seconds(&text),
-        _ => None,
-    };
-    let wrong =
-        || de::Error::custom("keep_alive must be a number of seconds or a duration like 5m");
-    Ok(Some(KeepAlive::seconds(parsed.ok_or_else(wrong)?)))
+    let value = Value::deserialize(from)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    let wrong = "keep_alive must be a number of seconds or a duration like 5m";
+    KeepAlive::of(&value).map(Some).ok_or_else(|| de::Error::custom(wrong))
 }
 
 /// `think`: yes, no, or how much.

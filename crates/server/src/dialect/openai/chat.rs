@@ -1,7 +1,6 @@
 //! `/v1/chat/completions`: a request read, its model leased, its answers sent.
 
 use axum::extract::State as Shared;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -47,7 +46,6 @@ struct Reasoning {
 /// Handles it.
 pub async fn chat(
     Shared(state): Shared<State>,
-    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let body = Value::Object(body);
@@ -59,13 +57,11 @@ pub async fn chat(
     chat.refuse_what_is_not_text()?;
     // All that can be checked without the model is, before it is loaded.
     let (top, think, answers) = (chat.top()?, chat.think()?, options.answers()?);
-    let (context, keep) = (options.context()?, options.keep_alive()?);
-    let caller = options.caller(http::caller(&headers))?;
-    let (most, speculate) = (options.max_tokens(1)?, options.speculate()?);
-    options.apply(&mut Sampling::default())?;
+    let (checked, most) = (options.checked()?, options.max_tokens(1)?);
     let messages = messages::conversation(chat.messages.unwrap_or_default())?;
 
-    let lease = state.models.lease(name, context, keep).await.map_err(|e| unknown(e, name))?;
+    let lease = state.models.lease(name, checked.context, checked.keep_alive).await;
+    let lease = lease.map_err(|e| unknown(e, name))?;
     let loaded = lease.loaded();
     if !offer.tools.is_empty() && !loaded.capabilities().tools {
         let message = format!("\"{}\" does not support tools", loaded.name());
@@ -88,9 +84,8 @@ pub async fn chat(
         sampling.max_tokens = most.tokens();
     }
     let mut ask = Ask::new(Input::Chat(Box::new(conversation)), sampling);
-    (ask.context, ask.form, ask.caller) = (context, form, caller);
-    (ask.truncate, ask.ignore_eos) = (options.truncate(), options.ignore_eos());
-    ask.speculate = speculate;
+    checked.put(&mut ask);
+    ask.form = form;
     let prepared = [lease.prepare(ask).await.map_err(|e| named(e, form_field))?];
     let choices = ChatChoices::new(answers, !offer.parallel, offer.legacy, top.is_some());
     let mut frame = Frame::new("chatcmpl-", "chat.completion", name, answers);

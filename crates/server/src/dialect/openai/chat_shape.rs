@@ -133,20 +133,7 @@ mod tests {
     use super::*;
 
     fn end(reason: Reason) -> End {
-        End {
-            reason,
-            called: true,
-            prompt_tokens: 3,
-            cached_tokens: 0,
-            dropped_tokens: 0,
-            answer_tokens: 9,
-            thinking_tokens: 2,
-            drafted_tokens: 0,
-            accepted_tokens: 0,
-            timings: Default::default(),
-            before: 0.0,
-            load: 0.0,
-        }
+        End { prompt_tokens: 3, answer_tokens: 9, thinking_tokens: 2, ..End::of(reason, true) }
     }
 
     fn calls() -> Vec<ChatEvent> {

@@ -2,7 +2,6 @@
 //! editors and measuring programs still use. Log-probabilities of the prompt itself are not computed, and asking for them is an error.
 
 use axum::extract::State as Shared;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use hob_text::{ChatEvent, Token};
 use serde::Deserialize;
@@ -41,7 +40,6 @@ struct Completion {
 /// Handles it.
 pub async fn completion(
     Shared(state): Shared<State>,
-    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let body = Value::Object(body);
@@ -58,10 +56,7 @@ pub async fn completion(
             "'echo' with 'logprobs' asks for probabilities of the prompt, which are not computed";
         return Err(unsupported("echo", message));
     }
-    let (context, keep) = (options.context()?, options.keep_alive()?);
-    let caller = options.caller(http::caller(&headers))?;
-    let (most, speculate) = (options.max_tokens(0)?, options.speculate()?);
-    options.apply(&mut Sampling::default())?;
+    let (checked, most) = (options.checked()?, options.max_tokens(0)?);
     let inputs = own.inputs()?;
     if inputs.len() * answers > MAX_ALL {
         return Err(out_of_range(
@@ -71,7 +66,8 @@ pub async fn completion(
         ));
     }
 
-    let lease = state.models.lease(name, context, keep).await.map_err(|e| unknown(e, name))?;
+    let lease = state.models.lease(name, checked.context, checked.keep_alive).await;
+    let lease = lease.map_err(|e| unknown(e, name))?;
     let mut sampling = sampling(&options, lease.loaded())?;
     sampling.options.top_logprobs = top;
     sampling.max_tokens = most.map_or(Some(USUAL_TOKENS), |most| most.tokens());
@@ -79,9 +75,8 @@ pub async fn completion(
     for input in inputs {
         echoes.push(if echo { Some(input.clone()) } else { None });
         let mut ask = Ask::new(input, sampling.clone());
-        (ask.context, ask.form, ask.caller) = (context, form.clone(), caller);
-        (ask.truncate, ask.ignore_eos) = (options.truncate(), options.ignore_eos());
-        ask.speculate = speculate;
+        checked.put(&mut ask);
+        ask.form = form.clone();
         let made = lease.clone().prepare(ask).await;
         prepared.push(made.map_err(|e| named(e, form_field))?);
     }

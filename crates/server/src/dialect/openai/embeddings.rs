@@ -2,7 +2,6 @@
 //! last token. A text that is too long is an error, never cut.
 
 use axum::extract::State as Shared;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::completion::{Text, texts_or_tokens};
 use super::options::{Options, integer};
 use super::{model, out_of_range, part, unknown};
+use crate::access;
 use crate::app::State;
 use crate::embed::{EmbedAsk, Embedded, Texts};
 use crate::error::ApiError;
@@ -33,14 +33,13 @@ struct Embeddings {
 /// Handles it.
 pub async fn embeddings(
     Shared(state): Shared<State>,
-    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let body = Value::Object(body);
     let (options, own): (Options, Embeddings) = (part(&body)?, part(&body)?);
     let name = model(options.model.as_deref())?;
     let (context, keep) = (options.context()?, options.keep_alive()?);
-    let caller = options.caller(http::caller(&headers))?;
+    let caller = options.caller(access::caller())?;
     let missing = || ApiError::field("input", "Missing required parameter: 'input'.");
     let texts = texts_or_tokens("input", own.input.ok_or_else(missing)?, MAX_TEXTS)?;
     let base64 = match own.encoding_format.as_deref().unwrap_or("float") {

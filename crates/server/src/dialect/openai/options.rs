@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{out_of_range, unsupported};
-use crate::answer::Caller;
+use crate::access;
+use crate::answer::{Ask, Caller};
 use crate::dialect::extras;
 use crate::error::ApiError;
 use crate::models::KeepAlive;
@@ -66,6 +67,27 @@ struct Inner {
     num_ctx: Option<i64>,
 }
 
+/// Fields that were checked, beside those of sampling.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked {
+    /// Tokens of prompt and answer together.
+    pub context: Option<usize>,
+    /// How long the model stays.
+    pub keep_alive: Option<KeepAlive>,
+    caller: Caller,
+    speculate: Option<Speculate>,
+    truncate: bool,
+    ignore_eos: bool,
+}
+
+impl Checked {
+    /// Puts them into what is asked of a model.
+    pub fn put(&self, ask: &mut Ask) {
+        (ask.context, ask.caller, ask.speculate) = (self.context, self.caller, self.speculate);
+        (ask.truncate, ask.ignore_eos) = (self.truncate, self.ignore_eos);
+    }
+}
+
 impl Options {
     /// Whether a chunk with the usage is to come last.
     pub fn include_usage(&self) -> bool {
@@ -96,12 +118,8 @@ impl Options {
     /// For what is no time.
     pub fn keep_alive(&self) -> Result<Option<KeepAlive>, ApiError> {
         let Some(value) = &self.keep_alive else { return Ok(None) };
-        let keep = match value {
-            Value::String(text) => KeepAlive::parse(text),
-            other => other.as_f64().map(KeepAlive::seconds),
-        };
         let expected = "a number of seconds or a duration like 5m";
-        keep.map(Some).ok_or_else(|| out_of_range("keep_alive", expected, value))
+        KeepAlive::of(value).map(Some).ok_or_else(|| out_of_range("keep_alive", expected, value))
     }
 
     /// Whether the oldest of a prompt that is too long is left out.
@@ -120,6 +138,23 @@ impl Options {
     /// Whether the model's end tokens are forbidden.
     pub fn ignore_eos(&self) -> bool {
         self.ignore_eos.unwrap_or(false)
+    }
+
+    /// What every kind of answer needs to know before a model is loaded for it.
+    ///
+    /// # Errors
+    /// For the first field that is out of its range.
+    pub fn checked(&self) -> Result<Checked, ApiError> {
+        let checked = Checked {
+            context: self.context()?,
+            keep_alive: self.keep_alive()?,
+            caller: self.caller(access::caller())?,
+            speculate: self.speculate()?,
+            truncate: self.truncate(),
+            ignore_eos: self.ignore_eos(),
+        };
+        self.apply(&mut Sampling::default())?;
+        Ok(checked)
     }
 
     /// Who asks: the body's `priority` counts more than the head's.

@@ -3,7 +3,6 @@
 //! query and document together, cannot be loaded yet.
 
 use axum::extract::State as Shared;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::embeddings::MAX_TEXTS;
 use super::options::{Options, integer};
 use super::{model, out_of_range, part, unknown, unsupported};
+use crate::access;
 use crate::app::State;
 use crate::embed::{EmbedAsk, Embedded, Texts};
 use crate::error::ApiError;
@@ -30,14 +30,13 @@ struct Rerank {
 /// Handles it.
 pub async fn rerank(
     Shared(state): Shared<State>,
-    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let body = Value::Object(body);
     let (options, own): (Options, Rerank) = (part(&body)?, part(&body)?);
     let name = model(options.model.as_deref())?;
     let (context, keep) = (options.context()?, options.keep_alive()?);
-    let caller = options.caller(http::caller(&headers))?;
+    let caller = options.caller(access::caller())?;
     let query = own.query.filter(|query| !query.is_empty());
     let query = query.ok_or_else(|| ApiError::field("query", "query is required"))?;
     let documents = texts(own.documents.unwrap_or_default())?;

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State as Shared};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::{StreamExt, stream as streams};
 use hob_text::Message;
@@ -17,11 +16,12 @@ use super::items;
 use super::output::Output;
 use super::request::Request;
 use super::store::{Store, Stored};
+use crate::access;
 use crate::answer::{Answer, Ask, Heard, Prepared};
 use crate::app::State;
 use crate::error::{ApiError, Kind};
 use crate::http::body::Json;
-use crate::http::{caller, dropped, stream};
+use crate::http::{dropped, stream};
 use crate::ids;
 use crate::loaded::Loaded;
 use crate::prompt::{Conversation, Input};
@@ -36,16 +36,15 @@ type Kept = Extension<Arc<Store>>;
 pub async fn create(
     Shared(state): Shared<State>,
     Extension(store): Kept,
-    headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let mut request = Request::read(&body)?;
-    let said = Said::gather(&mut request, &store, caller(&headers).client)?;
+    let said = Said::gather(&mut request, &store, access::caller().client)?;
     let messages = said.messages(&request)?;
     let extras = request.extras;
     let lease = state.models.lease(&request.model, extras.context, extras.keep_alive).await?;
     let mut ask = ask(&request, messages, lease.loaded())?;
-    ask.caller = extras.caller(&headers);
+    ask.caller = extras.caller();
     let options = &ask.sampling.options;
     let mut echo = std::mem::take(&mut request.echo);
     echo.insert("model".to_owned(), request.model.clone().into());
@@ -209,34 +208,25 @@ pub async fn retrieve(
     Extension(store): Kept,
     Path(id): Path<String>,
     how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let how = query(how)?;
     if how.stream.is_some_and(|value| value != "false") {
         return Err(ApiError::field("stream", "stream: a kept response comes as a whole only"));
     }
-    Ok(stream::json(&find(&store, &id, &headers)?.response))
+    Ok(stream::json(&find(&store, &id)?.response))
 }
 
 /// Handles `DELETE /v1/responses/{id}`. What went on from it stays.
-pub async fn delete(
-    Extension(store): Kept,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    match store.delete(&id, caller(&headers).client) {
+pub async fn delete(Extension(store): Kept, Path(id): Path<String>) -> Result<Response, ApiError> {
+    match store.delete(&id, access::caller().client) {
         true => Ok(stream::json(&json!({"id": id, "object": "response", "deleted": true}))),
         false => Err(not_kept(&id)),
     }
 }
 
 /// Handles `POST /v1/responses/{id}/cancel`: what is kept is complete.
-pub async fn cancel(
-    Extension(store): Kept,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    find(&store, &id, &headers)?;
+pub async fn cancel(Extension(store): Kept, Path(id): Path<String>) -> Result<Response, ApiError> {
+    find(&store, &id)?;
     Err(ApiError::invalid(
         "only responses in the background can be cancelled, and there are none here; to end a stream, close it",
     ))
@@ -255,10 +245,9 @@ pub async fn input_items(
     Extension(store): Kept,
     Path(id): Path<String>,
     page: Result<Query<Page>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let page = query(page)?;
-    let stored = find(&store, &id, &headers)?;
+    let stored = find(&store, &id)?;
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         let what = format!("limit: expected a number from 1 to {MAX_PAGE}");
@@ -291,8 +280,8 @@ fn query<T>(read: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     read.map(|Query(query)| query).map_err(|e| ApiError::invalid(e.body_text()))
 }
 
-fn find(store: &Store, id: &str, headers: &HeaderMap) -> Result<Arc<Stored>, ApiError> {
-    store.get(id, caller(headers).client).ok_or_else(|| not_kept(id))
+fn find(store: &Store, id: &str) -> Result<Arc<Stored>, ApiError> {
+    store.get(id, access::caller().client).ok_or_else(|| not_kept(id))
 }
 
 fn not_kept(id: &str) -> ApiError {

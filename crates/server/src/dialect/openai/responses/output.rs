@@ -338,25 +338,13 @@ fn logprob(of: &TokenLogprob, with_top: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use hob_engine::Timings;
-
     use super::*;
 
     fn end(reason: Reason) -> Heard {
-        Heard::End(Box::new(End {
-            drafted_tokens: 0,
-            accepted_tokens: 0,
-            reason,
-            called: true,
-            prompt_tokens: 10,
-            cached_tokens: 4,
-            dropped_tokens: 0,
-            answer_tokens: 3,
-            thinking_tokens: 1,
-            timings: Timings::default(),
-            before: 0.0,
-            load: 0.0,
-        }))
+        let (prompt_tokens, cached_tokens, answer_tokens) = (10, 4, 3);
+        let end = End::of(reason, true);
+        let end = End { prompt_tokens, cached_tokens, answer_tokens, thinking_tokens: 1, ..end };
+        Heard::End(Box::new(end))
     }
 
     #[test]
