@@ -213,8 +213,9 @@ impl Server {
             Who::Hob => ("hob_running", "hob_waiting"),
             _ => ("llamacpp:requests_processing", "llamacpp:requests_deferred"),
         };
-        let of = |name| metric(&text, name).with_context(|| format!("no {name} in /metrics"));
-        Ok(Load { running: of(running)?, waiting: of(waiting)? })
+        // No samples: no model is loaded.
+        let of = |name| metric(&text, name).unwrap_or(0);
+        Ok(Load { running: of(running), waiting: of(waiting) })
     }
 
     /// Waits for its end after it was told to, and returns whether that came.

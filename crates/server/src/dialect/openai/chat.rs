@@ -15,7 +15,6 @@ use super::{model, named, out_of_range, part, unknown, unsupported};
 use crate::answer::Ask;
 use crate::app::State;
 use crate::error::ApiError;
-use crate::http;
 use crate::http::body::Json;
 use crate::loaded::Loaded;
 use crate::prompt::{Conversation, Input, Think};

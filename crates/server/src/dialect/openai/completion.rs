@@ -15,10 +15,8 @@ use super::{model, named, out_of_range, part, unknown, unsupported};
 use crate::answer::{Ask, End, Piece, Prepared, Reason, TokenLogprob, Whole};
 use crate::app::State;
 use crate::error::ApiError;
-use crate::http;
 use crate::http::body::Json;
 use crate::prompt::Input;
-use crate::sampling::Sampling;
 
 /// Most prompts of a request.
 const MAX_PROMPTS: usize = 128;
