@@ -28,6 +28,13 @@ pub fn cache_dir(variable: &str, default: &str) -> Result<PathBuf> {
 pub fn cargo(args: &[&str]) -> Command {
     let mut cmd = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cmd.args(args).current_dir(root());
+    // What cargo told this program of its own package; build scripts that look at it would run again, and half the workspace with them.
+    let told = |name: &str| ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|p| name.starts_with(p));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(told) {
+            cmd.env_remove(name);
+        }
+    }
     cmd
 }
 

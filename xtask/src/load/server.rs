@@ -17,6 +17,7 @@ use crate::{bench, judge, sh};
 
 /// The most sequences of a context of llama.cpp's (`LLAMA_MAX_SEQ`).
 const LLAMA_SLOTS: usize = 256;
+const LLAMA_RUNNING: &str = "llamacpp:requests_processing";
 
 /// How long a server may take until it is ready, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -76,6 +77,8 @@ pub struct Load {
     pub running: usize,
     /// Requests that wait for one.
     pub waiting: usize,
+    /// Answers that have had a token, since the start.
+    pub begun: usize,
 }
 
 impl Load {
@@ -209,13 +212,14 @@ impl Server {
     /// What it is doing, by its metrics.
     pub fn load(&self) -> Result<Load> {
         let (_, text) = get(self.target.address, "/metrics")?;
-        let (running, waiting) = match self.who {
-            Who::Hob => ("hob_running", "hob_waiting"),
-            _ => ("llamacpp:requests_processing", "llamacpp:requests_deferred"),
+        let (running, waiting, begun) = match self.who {
+            Who::Hob => ("hob_running", "hob_waiting", "hob_time_to_first_token_seconds_count"),
+            // It does not count them.
+            _ => (LLAMA_RUNNING, "llamacpp:requests_deferred", LLAMA_RUNNING),
         };
         // No samples: no model is loaded.
         let of = |name| metric(&text, name).unwrap_or(0);
-        Ok(Load { running: of(running), waiting: of(waiting) })
+        Ok(Load { running: of(running), waiting: of(waiting), begun: of(begun) })
     }
 
     /// Waits for its end after it was told to, and returns whether that came.
