@@ -18,12 +18,9 @@ pub(super) struct Name {
 }
 
 /// Words that name a maker or a family.
-const FAMILIES: [&str; 31] = [
-    "nvidia", "geforce", "rtx", "gtx", "quadro", "tesla", "amd", "ati", "radeon", "rx", "instinct",
-    "ryzen", "threadripper", "epyc", "intel", "arc", "core", "xeon", "apple", "huawei", "ascend",
-    "atlas", "mtt", "cambricon", "hygon", "dcu", "biren", "metax", "kunlunxin", "qualcomm",
-    "rockchip",
-];
+const FAMILIES: &str = "nvidia geforce rtx gtx quadro tesla amd ati radeon rx instinct ryzen threadripper epyc \
+    intel arc core xeon apple huawei ascend atlas mtt cambricon hygon dcu biren metax \
+    kunlunxin qualcomm rockchip";
 
 /// Families whose names stand before the number without a gap, too.
 const GLUED: [&str; 8] = ["rtx", "gtx", "rx", "mtt", "arc", "ascend", "ryzen", "epyc"];
@@ -32,13 +29,10 @@ const GLUED: [&str; 8] = ["rtx", "gtx", "rx", "mtt", "arc", "ascend", "ryzen", "
 const PROCESSORS: [&str; 5] = ["ryzen", "threadripper", "epyc", "core", "xeon"];
 
 /// Words that say nothing.
-const EMPTY: [&str; 42] = [
-    "gpu", "gpus", "graphics", "graphic", "card", "cards", "vga", "compatible", "controller", "3d",
-    "display", "accelerator", "processor", "cpu", "apu", "soc", "npu", "corporation", "corp", "inc",
-    "ltd", "co", "advanced", "micro", "devices", "edition", "founders", "generation", "gen",
-    "series", "workstation", "design", "oam", "module", "superchip", "data", "center", "the",
-    "moore", "threads", "integrated", "cores",
-];
+const EMPTY: &str = "gpu gpus graphics graphic card cards vga compatible controller 3d display accelerator \
+    processor cpu apu soc npu corporation corp inc ltd co advanced micro devices edition \
+    founders generation gen series workstation design oam module superchip data center the \
+    moore threads integrated cores";
 
 /// Words in Chinese, and what they are here.
 const CHINESE: [(&str, &str); 15] = [
@@ -84,7 +78,8 @@ impl Name {
         let mut rest = &words[..];
         while let Some((word, after)) = rest.split_first() {
             let next = after.first().map_or("", String::as_str);
-            let taken = name.take(word, next, &after[after.len().min(1)..], processor, &mut core);
+            let taken =
+                name.take(word, next, after.get(1..).unwrap_or_default(), processor, &mut core);
             rest = after.get(taken..).unwrap_or_default();
         }
         core.dedup_by(|a, b| a == b && *a == LAPTOP);
@@ -99,7 +94,14 @@ impl Name {
     }
 
     /// Puts a word where it belongs; says how many of those after it went with it (all after a revision).
-    fn take<'w>(&mut self, word: &'w str, next: &str, later: &[String], processor: bool, core: &mut Vec<&'w str>) -> usize {
+    fn take<'w>(
+        &mut self,
+        word: &'w str,
+        next: &str,
+        later: &[String],
+        processor: bool,
+        core: &mut Vec<&'w str>,
+    ) -> usize {
         let number = word.parse::<u64>().ok();
         if let Some(gib) = gib(word) {
             self.memory = Some(gib);
@@ -107,7 +109,8 @@ impl Name {
             self.memory = gib(&format!("{n}{next}"));
             return 1;
         } else if number.is_some() && matches!(next, "core" | "cores") {
-            let of_processor = later.first().is_some_and(|w| matches!(w.as_str(), "processor" | "cpu"));
+            let of_processor =
+                later.first().is_some_and(|w| matches!(w.as_str(), "processor" | "cpu"));
             if !of_processor && !processor_has_cores(processor, later) {
                 core.push(word);
             }
@@ -117,7 +120,7 @@ impl Name {
         } else if word == "max" && next == "q" {
             core.push(LAPTOP);
             return 1;
-        } else if let Some(family) = FAMILIES.iter().copied().find(|f| *f == word) {
+        } else if let Some(family) = FAMILIES.split(' ').find(|f| *f == word) {
             self.families.push(family);
         } else if let Some(kept) = kept(word, processor) {
             core.push(kept);
@@ -143,7 +146,8 @@ fn processor_has_cores(processor: bool, later: &[String]) -> bool {
 const LAPTOP: &str = "laptop";
 
 /// Makers' names, which alone are no device's.
-const MAKERS: [&str; 8] = ["nvidia", "amd", "ati", "intel", "apple", "huawei", "qualcomm", "rockchip"];
+const MAKERS: [&str; 8] =
+    ["nvidia", "amd", "ati", "intel", "apple", "huawei", "qualcomm", "rockchip"];
 
 /// What a word of the core counts as, if anything.
 fn kept(word: &str, processor: bool) -> Option<&str> {
@@ -153,7 +157,7 @@ fn kept(word: &str, processor: bool) -> Option<&str> {
         "mobile" | "notebook" | "maxq" | "laptop" => Some(LAPTOP),
         "sxm" | "sxm2" | "sxm3" | "sxm4" | "sxm5" | "sxm6" => Some("sxm"),
         "pro" if processor => None,
-        _ if EMPTY.contains(&word) || memory_kind || ordinal => None,
+        _ if EMPTY.split(' ').any(|e| e == word) || memory_kind || ordinal => None,
         _ => Some(word),
     }
 }
