@@ -453,6 +453,8 @@ fn gpus_of_the_machine_match_their_rows() {
         (gpu("Apple M3 Max", Kind::Unified, None, Some(36.0)), "Apple M3 Max 40-core GPU"),
         (gpu("Apple M3 Max", Kind::Unified, None, Some(27.0)), "Apple M3 Max 30-core GPU"),
         (gpu("Apple M3 Max", Kind::Unified, None, Some(60.0)), "Apple M3 Max 30-core GPU"),
+        // As new versions of macOS report 36 GB.
+        (gpu("Apple M3 Max", Kind::Unified, None, Some(28.08)), "Apple M3 Max 30-core GPU"),
         (gpu("NVIDIA GB10", Kind::Unified, None, Some(119.7)), "DGX Spark"),
         (gpu("ASPEED", card, Some((0x1a03, 0x2000)), None), "-"),
     ];
