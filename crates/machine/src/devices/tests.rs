@@ -199,6 +199,15 @@ fn names_of_drivers_systems_and_people() {
         ("Ascend 910B", "Ascend 910B 64 GB"),
         ("昇腾910B 32GB", "Ascend 910B 32 GB"),
         ("摩尔线程 MTT S80", "MTT S80"),
+        ("910B3", "Ascend 910B 64 GB"),
+        ("310P3", "Atlas 300I Pro"),
+        ("MXC500", "MetaX C500"),
+        ("NVIDIA H20-3e", "H20 141 GB"),
+        ("NVIDIA B300 SXM6 AC", "B300"),
+        ("NVIDIA GeForce RTX 3050 6GB Laptop GPU", "GeForce RTX 3050 Laptop 6 GB"),
+        ("NVIDIA TITAN RTX", "TITAN RTX"),
+        ("Intel(R) Arc(TM) 140V GPU (16GB)", "Arc 140V"),
+        ("AMD Radeon(TM) 8060S Graphics", "Radeon 8060S"),
         ("Raspberry Pi 5 Model B Rev 1.0", "Raspberry Pi 5"),
     ];
     let wrong: Vec<_> = cases.iter().filter(|(text, wanted)| named(text) != *wanted).collect();
