@@ -3,14 +3,19 @@
 //! control group leaves this process, the instruction sets that hob has kernels for) is read here. No GPUs and no measured bandwidth yet.
 
 mod cgroup;
+pub mod devices;
+mod gpu;
 mod isa;
+mod probe;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
+pub use gpu::{Gpu, Kind, Link, Vendor};
 pub use isa::Isa;
+pub use probe::{KernelSpeed, Probe};
 
 /// This machine as a process on it sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

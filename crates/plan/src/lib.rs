@@ -2,6 +2,8 @@
 //! nothing here asks the hardware, reads a file or allocates a cache.
 
 mod context;
+mod rig;
 pub mod units;
 
 pub use context::{Conditions, Context, NoContext, STEP_ROWS};
+pub use rig::{Card, Host, Rig};
