@@ -33,6 +33,9 @@ pub enum EngineError {
         /// The range, in words.
         expected: String,
     },
+    /// The speed probe's own model cannot be made.
+    #[error("the speed probe cannot make its model: {0}")]
+    Probe(String),
     /// A prompt without tokens.
     #[error("the prompt is empty")]
     EmptyPrompt,

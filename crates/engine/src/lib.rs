@@ -13,6 +13,7 @@ mod error;
 mod fault;
 pub mod grammar;
 pub mod pages;
+pub mod probe;
 pub mod queue;
 mod request;
 mod runner;

@@ -1,0 +1,318 @@
+//! The speed probe: how fast this machine reads memory and how fast hob's own kernels are on it, measured in some seconds with the forward pass that
+//! answers run, on models made up here (a block or a few, one type of weights, no file). What the figures mean for a real model is arithmetic of
+//! `plan`. Deliberately absent: disks, GPUs, and keeping the result.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hob_gguf::{Gguf, MetaBuilder, Writer};
+use hob_machine::{KernelSpeed, Probe};
+use hob_model::{Batch, Header, Limits, Model, Output, PAGE, Place};
+use hob_quant::{GgmlType, encode::encode_row};
+
+use crate::{EngineError, LoadOptions, Runner};
+
+/// Bytes that the reading test goes through: well above most caches.
+const READ_BYTES: usize = 256 << 20;
+/// Bytes of the weights that one row is multiplied with: a model's do not stay in a cache either.
+const WEIGHT_BYTES: u64 = 64 << 20;
+/// Most weights for that: types of few bits compute long before they read much.
+const MOST_WEIGHTS: u64 = 128 << 20;
+/// Rows of a measured step of prefill.
+const ROWS: usize = 256;
+/// Depth at which attention is measured, in tokens.
+const DEPTH: usize = 2048;
+/// Time that one measurement takes, and how often it runs at least.
+const TIME: Duration = Duration::from_millis(80);
+const LEAST_RUNS: usize = 3;
+/// Weights whose encoded form fills a matrix over and over: the speed of products does not depend on values.
+const PATTERN: usize = 4096;
+const VOCABULARY: usize = 256;
+
+/// Measures. `progress` hears how many of how many parts are done.
+///
+/// # Errors
+/// When memory or threads are not there.
+pub fn take(
+    fingerprint: String,
+    threads: usize,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Probe, EngineError> {
+    let types: Vec<GgmlType> = GgmlType::ALL.iter().copied().filter(|&ty| is_weights(ty)).collect();
+    let parts = types.len() + 2;
+    progress(0, parts);
+    let read_bytes_per_second = read_speed(threads);
+    progress(1, parts);
+    let shared = shared(threads)?;
+    progress(2, parts);
+    let mut kernels = Vec::with_capacity(types.len());
+    for (done, ty) in types.into_iter().enumerate() {
+        kernels.push(kernel(ty, threads, shared.seconds_per_block)?);
+        progress(done + 3, parts);
+    }
+    let taken = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
+    Ok(Probe {
+        fingerprint,
+        taken,
+        threads,
+        read_bytes_per_second,
+        kernels,
+        seconds_per_block: shared.seconds_per_block,
+        attention_bytes_per_second: shared.attention_bytes_per_second,
+        attention_operations_per_second: shared.attention_operations_per_second,
+    })
+}
+
+/// Whether recipes put matrices into this type; those have an encoder, integers aside.
+fn is_weights(ty: GgmlType) -> bool {
+    let integer =
+        matches!(ty, GgmlType::I8 | GgmlType::I16 | GgmlType::I32 | GgmlType::I64 | GgmlType::F64);
+    !integer && pattern(ty).is_some()
+}
+
+/// Bytes per second that all threads together read. The best of several passes: the first one pays for the pages, others for neighbours.
+fn read_speed(threads: usize) -> f64 {
+    let data = vec![1u64; READ_BYTES / size_of::<u64>()];
+    let part = data.len().div_ceil(threads.max(1));
+    let pass = || {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for part in data.chunks(part) {
+                // Eight sums, so that additions do not wait for each other.
+                scope.spawn(|| {
+                    let mut sums = [0u64; 8];
+                    for eight in part.chunks_exact(8) {
+                        sums.iter_mut().zip(eight).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
+                    }
+                    std::hint::black_box(sums)
+                });
+            }
+        });
+        start.elapsed().as_secs_f64()
+    };
+    let best = (0..5).map(|_| pass()).fold(f64::INFINITY, f64::min);
+    READ_BYTES as f64 / best.max(f64::MIN_POSITIVE)
+}
+
+/// What does not depend on the type of the weights.
+struct Shared {
+    seconds_per_block: f64,
+    attention_bytes_per_second: f64,
+    attention_operations_per_second: f64,
+}
+
+/// Two models of the same weights, in one block and in eight: the difference is what a block costs beside them. The second one is then
+/// brought to a depth: what steps take longer there is attention.
+fn shared(threads: usize) -> Result<Shared, EngineError> {
+    let ty = GgmlType::Q8_0;
+    let one = Shape { blocks: 1, ffn: 12_288 };
+    let many = Shape { blocks: 8, ffn: 768 };
+    let seconds = |shape: &Shape| -> Result<(Bench, f64), EngineError> {
+        let mut bench = Bench::new(shape, ty, threads, DEPTH + ROWS)?;
+        let seconds = bench.decode(0)?;
+        Ok((bench, seconds))
+    };
+    let (bench, alone) = seconds(&one)?;
+    let per_byte = alone / bench.bytes as f64;
+    drop(bench);
+    let (mut bench, shallow) = seconds(&many)?;
+    let more = shallow - bench.bytes as f64 * per_byte;
+    let seconds_per_block = (more / (many.blocks - one.blocks) as f64).max(1e-7);
+    let first = bench.prefill(0)?;
+    for at in (ROWS..DEPTH).step_by(ROWS) {
+        bench.step(at, ROWS)?;
+    }
+    let last = bench.prefill(DEPTH)?;
+    let deep = bench.decode(DEPTH)?;
+    let blocks = many.blocks as f64;
+    let cached = blocks * (2 * 2 * KV_HEADS * HEAD * DEPTH) as f64;
+    let operations = blocks * (4 * HEADS * HEAD * DEPTH * ROWS) as f64;
+    Ok(Shared {
+        seconds_per_block,
+        attention_bytes_per_second: cached / (deep - shallow).max(1e-7),
+        attention_operations_per_second: operations / (last - first).max(1e-7),
+    })
+}
+
+/// Products with weights of one type.
+fn kernel(ty: GgmlType, threads: usize, per_block: f64) -> Result<KernelSpeed, EngineError> {
+    let mut large = Bench::new(&Shape::of_bytes(ty), ty, threads, PAGE)?;
+    let decode = (large.decode(0)? - per_block).max(1e-7);
+    let bytes = large.bytes as f64;
+    drop(large);
+    let mut small = Bench::new(&Shape { blocks: 1, ffn: 3072 }, ty, threads, ROWS)?;
+    let prefill = small.prefill(0)?;
+    let operations = (2 * small.weights * ROWS as u64) as f64;
+    Ok(KernelSpeed {
+        ty: ty.name().to_owned(),
+        decode_bytes_per_second: bytes / decode,
+        prefill_operations_per_second: operations / prefill.max(1e-7),
+    })
+}
+
+/// A made-up model: of Llama's kind, 1024 wide.
+struct Shape {
+    blocks: usize,
+    ffn: usize,
+}
+
+const WIDTH: usize = 1024;
+const HEADS: usize = 16;
+const KV_HEADS: usize = 8;
+const HEAD: usize = WIDTH / HEADS;
+
+impl Shape {
+    /// One block with weights of so many bytes that no cache holds them.
+    fn of_bytes(ty: GgmlType) -> Shape {
+        let weights = WEIGHT_BYTES / ty.block_bytes() as u64 * ty.block_len() as u64;
+        let ffn = (weights.min(MOST_WEIGHTS) as usize / (3 * WIDTH)).next_multiple_of(256);
+        Shape { blocks: 1, ffn }
+    }
+
+    fn meta(&self) -> MetaBuilder {
+        let tokens: Vec<String> = (0..VOCABULARY).map(|id| format!("t{id}")).collect();
+        MetaBuilder::new()
+            .set("general.architecture", "llama")
+            .set("llama.block_count", self.blocks as u32)
+            .set("llama.embedding_length", WIDTH as u32)
+            .set("llama.feed_forward_length", self.ffn as u32)
+            .set("llama.context_length", (DEPTH + ROWS) as u32)
+            .set("llama.attention.head_count", HEADS as u32)
+            .set("llama.attention.head_count_kv", KV_HEADS as u32)
+            .set("llama.attention.layer_norm_rms_epsilon", 1e-5f32)
+            .set("tokenizer.ggml.tokens", tokens)
+    }
+
+    /// The file, with every matrix of a block in this type; the embedding is small and stays F32.
+    fn gguf(&self, ty: GgmlType) -> Result<Gguf, EngineError> {
+        let unmade = |what: &dyn std::fmt::Display| EngineError::Probe(what.to_string());
+        let meta = self.meta();
+        let built = meta.build().map_err(|e| unmade(&e))?;
+        let model = hob_model::arch::describe(&Header::new(&built, std::iter::empty())?)?;
+        let mut writer = Writer::with_meta(meta);
+        for weight in &model.weights {
+            let block = weight.is_matrix() && weight.name.starts_with("blk.");
+            let ty = if block { ty } else { GgmlType::F32 };
+            writer.add_tensor(&weight.name, ty, &weight.shape).map_err(|e| unmade(&e))?;
+        }
+        let bytes = writer.to_bytes(|info| {
+            let pattern = pattern(info.ty).unwrap_or_default();
+            pattern.into_iter().cycle().take(info.bytes() as usize).collect()
+        });
+        Gguf::from_bytes(bytes.map_err(|e| unmade(&e))?).map_err(|e| unmade(&e))
+    }
+}
+
+/// Some encoded weights of a type; none for types without an encoder.
+fn pattern(ty: GgmlType) -> Option<Vec<u8>> {
+    let mut random = 0x9e37_79b9u32;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        (random as f32 / u32::MAX as f32 - 0.5) * 0.05
+    };
+    let weights: Vec<f32> = (0..PATTERN).map(|_| next()).collect();
+    let mut bytes = vec![0; ty.row_bytes(PATTERN as u64)? as usize];
+    encode_row(ty, &weights, None, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// A made-up model that is stepped.
+struct Bench {
+    runner: Runner,
+    batch: Batch,
+    pages: Vec<u32>,
+    /// Bytes and number of the weights in blocks, which every row meets.
+    bytes: u64,
+    weights: u64,
+}
+
+impl Bench {
+    fn new(
+        shape: &Shape,
+        ty: GgmlType,
+        threads: usize,
+        context: usize,
+    ) -> Result<Bench, EngineError> {
+        let gguf = shape.gguf(ty)?;
+        let limits = Limits::new(ROWS, context.div_ceil(PAGE));
+        let in_blocks = |model: &Model| -> u64 {
+            let weights = model.weights.iter();
+            let matrices = weights.filter(|w| w.is_matrix() && w.name.starts_with("blk."));
+            matrices.map(|w| w.shape.iter().product::<u64>()).sum()
+        };
+        let runner = Runner::load(Arc::new(gguf), &LoadOptions { threads, limits })?;
+        let weights = in_blocks(runner.model());
+        Ok(Bench {
+            batch: Batch::new(),
+            pages: (0..limits.pages as u32).collect(),
+            bytes: ty.row_bytes(weights).unwrap_or(0),
+            weights,
+            runner,
+        })
+    }
+
+    /// Seconds of a step of one row at this depth.
+    fn decode(&mut self, depth: usize) -> Result<f64, EngineError> {
+        self.step(depth, 1)?;
+        self.median(depth, 1)
+    }
+
+    /// Seconds of a step of many rows at this depth.
+    fn prefill(&mut self, depth: usize) -> Result<f64, EngineError> {
+        self.median(depth, ROWS)
+    }
+
+    fn median(&mut self, depth: usize, rows: usize) -> Result<f64, EngineError> {
+        let begin = Instant::now();
+        let mut seconds = Vec::new();
+        while seconds.len() < LEAST_RUNS || begin.elapsed() < TIME {
+            let start = Instant::now();
+            self.step(depth, rows)?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        seconds.sort_by(f64::total_cmp);
+        Ok(seconds[seconds.len() / 2])
+    }
+
+    fn step(&mut self, at: usize, rows: usize) -> Result<(), EngineError> {
+        let tokens: Vec<u32> = (0..rows).map(|i| (at + i) as u32 % VOCABULARY as u32).collect();
+        self.batch.clear();
+        let pages = &self.pages[..(at + rows).div_ceil(PAGE)];
+        let place = Place { tables: &[pages], state: 0 };
+        self.batch.push_at(&tokens, at as u32, &place, Output::Last)?;
+        self.runner.step(&self.batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_that_recipes_use_is_probed() {
+        for ty in [GgmlType::F16, GgmlType::BF16, GgmlType::Q4_K, GgmlType::IQ1_S, GgmlType::MXFP4]
+        {
+            assert!(is_weights(ty), "{ty}");
+        }
+        assert!(!is_weights(GgmlType::I32));
+    }
+
+    #[test]
+    fn kernels_have_speeds() {
+        let speed = kernel(GgmlType::Q4_0, 1, 0.0).unwrap();
+        assert_eq!(speed.ty, "Q4_0");
+        for x in [speed.decode_bytes_per_second, speed.prefill_operations_per_second] {
+            assert!(x.is_finite() && x > 0.0, "{speed:?}");
+        }
+    }
+
+    #[test]
+    fn both_models_of_the_shared_part_have_about_the_same_weights() {
+        let weights = |shape: Shape| Bench::new(&shape, GgmlType::Q8_0, 1, PAGE).unwrap().weights;
+        let one = weights(Shape { blocks: 1, ffn: 12_288 });
+        let many = weights(Shape { blocks: 8, ffn: 768 });
+        assert!(one.abs_diff(many) < one / 10, "{one} {many}");
+    }
+}
