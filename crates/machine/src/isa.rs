@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The widest instruction set with a name in hob, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Isa {
     /// AVX-512 (F, BW, DQ, VL) with the VNNI dot products.
     #[serde(rename = "avx512-vnni")]
@@ -19,6 +19,7 @@ pub enum Isa {
     #[serde(rename = "neon")]
     Neon,
     /// None of these.
+    #[default]
     #[serde(rename = "scalar")]
     Scalar,
 }
