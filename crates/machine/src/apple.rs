@@ -1,8 +1,8 @@
 //! Apple's GPUs, which share all of main memory with the processor. What Metal lets programs have of it is asked of `sysctl`, or known by
 //! its rule; Metal itself is not asked, as that would need its libraries.
 
-use crate::gpu::{Gpu, Kind, Vendor};
 use crate::Memory;
+use crate::gpu::{Gpu, Kind, Vendor};
 
 const GIB: u64 = 1 << 30;
 

@@ -23,8 +23,7 @@ struct Files {
     inactive: &'static str,
 }
 
-const V2: Files =
-    Files { limit: "memory.max", usage: "memory.current", inactive: "inactive_file" };
+const V2: Files = Files { limit: "memory.max", usage: "memory.current", inactive: "inactive_file" };
 const V1: Files = Files {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
@@ -130,14 +129,15 @@ mod tests {
 
     #[test]
     fn unlimited_groups_are_none() {
-        let (_dir, files) = tree(&[("proc/self/cgroup", b"0::/a\n"), ("sys/fs/cgroup/a/memory.max", b"max\n")]);
+        let (_dir, files) =
+            tree(&[("proc/self/cgroup", b"0::/a\n"), ("sys/fs/cgroup/a/memory.max", b"max\n")]);
         assert_eq!(memory(&files), None);
-        
     }
 
     #[test]
     fn a_path_cannot_leave_the_mount() {
-        let (_dir, files) = tree(&[("proc/self/cgroup", b"0::/../../secret\n"), ("secret/memory.max", b"1\n")]);
+        let (_dir, files) =
+            tree(&[("proc/self/cgroup", b"0::/../../secret\n"), ("secret/memory.max", b"1\n")]);
         assert_eq!(memory(&files), None);
     }
 

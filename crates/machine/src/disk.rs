@@ -128,8 +128,19 @@ mod linux {
     use crate::tree::{Tree, printable};
 
     const NETWORK: [&str; 13] = [
-        "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "beegfs", "glusterfs", "fuse.sshfs",
-        "fuse.s3fs", "fuse.rclone", "fuse.juicefs",
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "9p",
+        "ceph",
+        "lustre",
+        "beegfs",
+        "glusterfs",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.rclone",
+        "fuse.juicefs",
     ];
     /// Machines with many containers have many mounts.
     const MAX_MOUNTS: u64 = 4 << 20;
@@ -182,7 +193,8 @@ mod linux {
             _ => {}
         }
         let name = mount.source.strip_prefix("/dev/").unwrap_or_default();
-        let folders = [format!("sys/dev/block/{}", mount.number), format!("sys/class/block/{name}")];
+        let folders =
+            [format!("sys/dev/block/{}", mount.number), format!("sys/class/block/{name}")];
         // A partition's folder lies in its disk's.
         let turns = folders.iter().filter(|folder| !folder.ends_with('/')).find_map(|folder| {
             let file = |path: &str| tree.number::<u8>(format!("{folder}/{path}"));

@@ -15,7 +15,7 @@ const GIB: u64 = 1 << 30;
 /// ```
 pub fn fingerprint(machine: &Machine) -> String {
     let cpu = &machine.cpu;
-    let isa = serde_name(&cpu.isa);
+    let isa = cpu.isa.name();
     let gigabytes = whole(machine.memory.installed_bytes);
     let mut gpus: Vec<String> = machine
         .gpus
@@ -38,18 +38,6 @@ pub fn fingerprint(machine: &Machine) -> String {
     let brand = brand.trim_matches('-');
     let brand = if brand.is_empty() { "cpu" } else { brand };
     format!("{brand}-{isa}-{}t-{gigabytes}g-{:016x}", cpu.usable_cores, fnv(all.as_bytes()))
-}
-
-fn serde_name(isa: &crate::Isa) -> String {
-    use crate::Isa;
-    match isa {
-        Isa::Avx512Vnni => "avx512-vnni",
-        Isa::Avx512 => "avx512",
-        Isa::Avx2 => "avx2",
-        Isa::Neon => "neon",
-        Isa::Scalar => "scalar",
-    }
-    .to_owned()
 }
 
 /// Gigabytes as memory is sold: what firmware and kernel keep for themselves differs with their versions.
@@ -109,7 +97,10 @@ mod tests {
     #[test]
     fn is_a_good_files_name() {
         let name = fingerprint(&machine());
-        assert!(name.starts_with("amd-ryzen-7-7840hs-w-radeon-780m-avx512-vnni-16t-32g-"), "{name}");
+        assert!(
+            name.starts_with("amd-ryzen-7-7840hs-w-radeon-780m-avx512-vnni-16t-32g-"),
+            "{name}"
+        );
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         assert!(name.len() <= 80 && name.chars().all(fits), "{name}");
         let odd = Cpu { brand: "../../龙芯\0".repeat(100), ..Cpu::default() };

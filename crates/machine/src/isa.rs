@@ -25,6 +25,17 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512Vnni => "avx512-vnni",
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Neon => "neon",
+            Isa::Scalar => "scalar",
+        }
+    }
+
     /// The best set that these features make up.
     pub(crate) fn best(features: &[&str]) -> Isa {
         let all = |names: &[&str]| names.iter().all(|n| features.contains(n));
@@ -104,7 +115,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_report() {
-        assert_eq!(serde_json::to_string(&Isa::Avx512Vnni).unwrap(), "\"avx512-vnni\"");
-        assert_eq!(serde_json::to_string(&Isa::Scalar).unwrap(), "\"scalar\"");
+        for isa in [Isa::Avx512Vnni, Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Scalar] {
+            assert_eq!(serde_json::to_string(&isa).unwrap(), format!("\"{}\"", isa.name()));
+        }
     }
 }

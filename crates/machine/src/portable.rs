@@ -3,19 +3,17 @@
 
 use std::path::Path;
 
-use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind};
+use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System as Info};
 
 use crate::{Cpu, DiskKind, Machine, MachineError, Memory, Swap, System};
-#[cfg(any(not(target_os = "linux"), test))]
-use sysinfo::System as Info;
 
 /// Everything but the GPUs, and but what is asked of the processor itself.
 pub(crate) fn host() -> Result<Machine, MachineError> {
     let kinds = RefreshKind::nothing()
         .with_memory(MemoryRefreshKind::everything())
         .with_cpu(CpuRefreshKind::nothing());
-    let info = Info::new_with_specifics(kinds)
-        .map_err(|e| MachineError::NoMemory(format!(": {e:?}")))?;
+    let info =
+        Info::new_with_specifics(kinds).map_err(|e| MachineError::NoMemory(format!(": {e:?}")))?;
     let total = info.total_memory();
     if total == 0 {
         return Err(MachineError::NoMemory(String::new()));
@@ -51,7 +49,9 @@ pub(crate) fn host() -> Result<Machine, MachineError> {
 
 /// The disk that a path is on: kind, device, file system.
 pub(crate) fn disk(path: &Path) -> (DiskKind, Option<String>, Option<String>) {
-    let disks = Disks::new_with_refreshed_list();
+    let Ok(disks) = Disks::new_with_refreshed_list() else {
+        return (DiskKind::Unknown, None, None);
+    };
     let above = disks.list().iter().filter(|disk| path.starts_with(disk.mount_point()));
     let Some(disk) = above.max_by_key(|disk| disk.mount_point().as_os_str().len()) else {
         return (DiskKind::Unknown, None, None);
@@ -61,7 +61,8 @@ pub(crate) fn disk(path: &Path) -> (DiskKind, Option<String>, Option<String>) {
         sysinfo::DiskKind::HDD => DiskKind::Hdd,
         _ => DiskKind::Unknown,
     };
-    let text = |s: &std::ffi::OsStr| Some(s.to_string_lossy().into_owned()).filter(|s| !s.is_empty());
+    let text =
+        |s: &std::ffi::OsStr| Some(s.to_string_lossy().into_owned()).filter(|s| !s.is_empty());
     (kind, text(disk.name()), text(disk.file_system()))
 }
 

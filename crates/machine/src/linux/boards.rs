@@ -1,9 +1,9 @@
 //! Computers whose GPU is no card: NVIDIA's Jetson boards, which are known by their device tree. A Raspberry Pi's GPU is left out, as
 //! nothing for language models runs on it.
 
+use crate::Memory;
 use crate::gpu::{Gpu, Kind, Vendor};
 use crate::tree::{Tree, printable};
-use crate::Memory;
 
 /// The GPU of the board.
 pub(super) fn gpu(tree: &Tree, memory: &Memory) -> Option<Gpu> {

@@ -230,7 +230,10 @@ mod tests {
         let cpu = read(&tree);
         assert_eq!(cpu.brand, "ARM Cortex-A76");
         assert_eq!((cpu.physical_cores, cpu.logical_cores), (2, 2));
-        assert_eq!((cpu.isa, cpu.features), (Isa::Neon, ["neon", "fp16", "dotprod"].map(String::from).into()));
+        assert_eq!(
+            (cpu.isa, cpu.features),
+            (Isa::Neon, ["neon", "fp16", "dotprod"].map(String::from).into())
+        );
     }
 
     #[test]

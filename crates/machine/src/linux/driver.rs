@@ -49,7 +49,8 @@ pub(super) fn ask(tree: &Tree, function: &Function) -> Told {
         _ if function.is_huawei() => Told { version: ascend(tree), ..Told::default() },
         _ => Told::default(),
     };
-    let version = told.version.clone().or_else(|| tree.line(format!("sys/module/{driver}/version")));
+    let version =
+        told.version.clone().or_else(|| tree.line(format!("sys/module/{driver}/version")));
     Told { version, ..told }
 }
 
@@ -105,9 +106,8 @@ fn nvidia(tree: &Tree, function: &Function) -> Told {
 /// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 ...`; the open one has other words before the number.
 fn nvidia_version(tree: &Tree) -> Option<String> {
     let text = tree.text("proc/driver/nvidia/version")?;
-    let is_version = |word: &&str| {
-        word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok())
-    };
+    let is_version =
+        |word: &&str| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok());
     text.lines().next()?.split_whitespace().find(is_version).and_then(printable)
 }
 

@@ -13,7 +13,8 @@ pub(super) fn read(tree: &Tree) -> Option<(Memory, Swap)> {
     let total = bytes("MemTotal").filter(|total| *total > 0)?;
     // Kernels before 3.14 do not tell what is available.
     let available = bytes("MemAvailable").or_else(|| bytes("MemFree")).unwrap_or(0);
-    let memory = Memory { channels: channels(tree), ..narrowed(total, available, cgroup::memory(tree)) };
+    let memory =
+        Memory { channels: channels(tree), ..narrowed(total, available, cgroup::memory(tree)) };
     let total_bytes = bytes("SwapTotal").unwrap_or(0);
     let free_bytes = bytes("SwapFree").unwrap_or(0).min(total_bytes);
     Some((memory, Swap { total_bytes, free_bytes }))
@@ -104,7 +105,8 @@ mod tests {
 
     #[test]
     fn memory_that_is_no_number_is_not_known() {
-        for bad in ["-5 kB", "5", "99999999999999999999 kB", "18446744073709551615 kB", "0 kB", "x"] {
+        for bad in ["-5 kB", "5", "99999999999999999999 kB", "18446744073709551615 kB", "0 kB", "x"]
+        {
             let (_dir, tree) = tree(&[("proc/meminfo", format!("MemTotal: {bad}").as_bytes())]);
             assert_eq!(read(&tree), None, "{bad}");
         }
@@ -113,10 +115,14 @@ mod tests {
     #[test]
     fn channels_are_those_with_modules_in_them() {
         let mut files: Vec<(String, String)> = Vec::new();
-        for (controller, channel, size) in [(0, 0, 32768), (0, 1, 32768), (0, 1, 32768), (1, 0, 0)] {
+        for (controller, channel, size) in [(0, 0, 32768), (0, 1, 32768), (0, 1, 32768), (1, 0, 0)]
+        {
             let n = files.len();
             let module = format!("sys/devices/system/edac/mc/mc{controller}/dimm{n}");
-            files.push((format!("{module}/dimm_location"), format!("csrow {n} channel {channel} \n")));
+            files.push((
+                format!("{module}/dimm_location"),
+                format!("csrow {n} channel {channel} \n"),
+            ));
             files.push((format!("{module}/size"), size.to_string()));
         }
         let files: Vec<_> = files.iter().map(|(p, c)| (p.as_str(), c.as_bytes())).collect();

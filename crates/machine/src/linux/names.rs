@@ -8,8 +8,7 @@ use crate::tree::{Tree, printable};
 const MAX_LIST: u64 = 8 << 20;
 const PCI_IDS: [&str; 3] =
     ["usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "usr/share/pci.ids"];
-const AMD_IDS: [&str; 2] =
-    ["usr/share/libdrm/amdgpu.ids", "opt/amdgpu/share/libdrm/amdgpu.ids"];
+const AMD_IDS: [&str; 2] = ["usr/share/libdrm/amdgpu.ids", "opt/amdgpu/share/libdrm/amdgpu.ids"];
 
 /// The best name that is to be had without the driver.
 pub(super) fn of(tree: &Tree, function: &Function) -> String {

@@ -49,7 +49,8 @@ impl Function {
     fn computes(&self) -> bool {
         // Of server boards, of virtual machines, and Windows' own.
         const PICTURES: [u16; 12] = [
-            0x1013, 0x102b, 0x106b, 0x1234, 0x1414, 0x15ad, 0x1a03, 0x1ab8, 0x1af4, 0x1b36, 0x1d0f, 0x80ee,
+            0x1013, 0x102b, 0x106b, 0x1234, 0x1414, 0x15ad, 0x1a03, 0x1ab8, 0x1af4, 0x1b36, 0x1d0f,
+            0x80ee,
         ];
         match self.class >> 8 {
             0x03 => !PICTURES.contains(&self.vendor) && self.vendor != HUAWEI,
@@ -76,7 +77,8 @@ impl Function {
         }
         let ends = way.iter().filter_map(|folder| {
             let generation = generation(&tree.line(folder.join("max_link_speed"))?)?;
-            let width = |name| tree.number::<u8>(folder.join(name)).filter(|n| (1..=32).contains(n));
+            let width =
+                |name| tree.number::<u8>(folder.join(name)).filter(|n| (1..=32).contains(n));
             let lanes = width("current_link_width").or_else(|| width("max_link_width"))?;
             Some(Link { generation, lanes })
         });
@@ -191,7 +193,9 @@ mod tests {
         assert_eq!(canonical("00000000:01:00.0").as_deref(), Some("0000:01:00.0"));
         assert_eq!(canonical("0000000F:01:00.0").as_deref(), Some("000f:01:00.0"));
         assert_eq!(canonical("10000:e1:00.0").as_deref(), Some("10000:e1:00.0"));
-        for bad in ["", "0000:01:00", "0000:01:00.9", "0000:1ff:00.0", "0:0:0:0.0", "x:01:00.0", "."] {
+        for bad in
+            ["", "0000:01:00", "0000:01:00.9", "0000:1ff:00.0", "0:0:0:0.0", "x:01:00.0", "."]
+        {
             assert_eq!(canonical(bad), None, "{bad}");
         }
         assert!(is_address("0000:c1:00.0") && !is_address("pci0000:00"));
@@ -199,7 +203,8 @@ mod tests {
 
     #[test]
     fn speeds_are_generations() {
-        let speeds = ["2.5 GT/s PCIe", "5.0 GT/s PCIe", "8.0 GT/s PCIe", "16.0 GT/s PCIe", "32.0 GT/s PCIe"];
+        let speeds =
+            ["2.5 GT/s PCIe", "5.0 GT/s PCIe", "8.0 GT/s PCIe", "16.0 GT/s PCIe", "32.0 GT/s PCIe"];
         assert_eq!(speeds.map(|s| generation(s)), [1, 2, 3, 4, 5].map(Some));
         for bad in ["Unknown", "", "-1 GT/s", "1e9 GT/s", "NaN"] {
             assert_eq!(generation(bad), None, "{bad}");
@@ -274,6 +279,9 @@ mod tests {
         ]);
         let found = graphics(&tree);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].address.as_str(), found[0].driver.as_deref()), ("0000:03:00.0", Some("amdgpu")));
+        assert_eq!(
+            (found[0].address.as_str(), found[0].driver.as_deref()),
+            ("0000:03:00.0", Some("amdgpu"))
+        );
     }
 }

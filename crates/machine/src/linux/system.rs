@@ -88,8 +88,14 @@ fn virtual_machine(tree: &Tree) -> Option<String> {
         "Parallels"
     } else if by(&["Apple Virtualization"]) {
         "Apple"
-    } else if by(&["QEMU", "KVM", "Amazon EC2", "Google Compute Engine", "Alibaba Cloud", "Firecracker"])
-        && !product.contains("metal")
+    } else if by(&[
+        "QEMU",
+        "KVM",
+        "Amazon EC2",
+        "Google Compute Engine",
+        "Alibaba Cloud",
+        "Firecracker",
+    ]) && !product.contains("metal")
     {
         "KVM"
     } else {
@@ -105,8 +111,14 @@ fn model(tree: &Tree) -> Option<String> {
     if let Some(board) = tree.line("proc/device-tree/model") {
         return Some(board);
     }
-    const FILLERS: [&str; 6] =
-        ["to be filled", "o.e.m", "default string", "system product", "system manufacturer", "not specified"];
+    const FILLERS: [&str; 6] = [
+        "to be filled",
+        "o.e.m",
+        "default string",
+        "system product",
+        "system manufacturer",
+        "not specified",
+    ];
     let dmi = |name| {
         let text = tree.line(format!("sys/class/dmi/id/{name}"))?;
         let lower = text.to_lowercase();
@@ -191,8 +203,7 @@ mod tests {
 
     #[test]
     fn boards_by_the_device_tree() {
-        let (_dir, tree) =
-            tree(&[("proc/device-tree/model", b"Raspberry Pi 5 Model B Rev 1.0\0")]);
+        let (_dir, tree) = tree(&[("proc/device-tree/model", b"Raspberry Pi 5 Model B Rev 1.0\0")]);
         assert_eq!(read(&tree).model.as_deref(), Some("Raspberry Pi 5 Model B Rev 1.0"));
         assert_eq!(read(&tree).name, "Linux");
     }
