@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use hob_machine::{Clock, Container, DiskKind, Gpu, Isa, Kind, Machine, Problem, Vendor};
+use hob_machine::{Clock, Container, DiskKind, Gpu, Isa, Kind, Machine, Problem, Vendor, devices};
 use serde::Serialize;
 
 use super::report::Report;
@@ -13,6 +13,8 @@ const GIB: u64 = 1 << 30;
 const LITTLE_ROOM: u64 = 20_000_000_000;
 /// Free memory below which only the smallest models run.
 const LITTLE_MEMORY: u64 = 2 * GIB;
+/// Part of the table's bandwidth that even a plain program reaches; one channel of two gives half.
+const USUAL_PART: f64 = 0.6;
 /// Machines with more than this seldom need swap.
 const NEEDS_NO_SWAP: u64 = 48 * GIB;
 
@@ -60,6 +62,8 @@ pub enum Finding {
     NoSwap { total: u64 },
     /// One channel of memory has modules.
     OneChannel,
+    /// Memory is read much more slowly than the processor could, in bytes per second.
+    SlowMemory { measured: f64, expected: f64 },
     /// Fewer threads than there are.
     FewerThreads { usable: usize, all: usize },
     /// The processor is set to save power.
@@ -99,6 +103,7 @@ impl Finding {
             Finding::SwapInUse { .. } => "swap-in-use",
             Finding::NoSwap { .. } => "no-swap",
             Finding::OneChannel => "one-memory-channel",
+            Finding::SlowMemory { .. } => "slow-memory",
             Finding::FewerThreads { .. } => "fewer-threads",
             Finding::SavesPower { .. } => "saves-power",
             Finding::LittleRoom { .. } => "little-room",
@@ -123,6 +128,7 @@ impl Finding {
             | Finding::LittleMemory { .. }
             | Finding::SwapInUse { .. }
             | Finding::OneChannel
+            | Finding::SlowMemory { .. }
             | Finding::SavesPower { .. }
             | Finding::LittleRoom { .. }
             | Finding::FarDisk { .. }
@@ -156,6 +162,7 @@ pub fn findings(report: &Report) -> Vec<Finding> {
     gpus(&report.machine, &mut found);
     processor(&report.machine, &mut found);
     memory(&report.machine, &mut found);
+    found.extend(slow_memory(report));
     store(report, &mut found);
     if report.probe.is_none() {
         found.push(Finding::NotMeasured);
@@ -262,6 +269,17 @@ fn memory(machine: &Machine, found: &mut Vec<Finding>) {
     }
 }
 
+/// Only where all cores were measured, and the memory is the machine's own.
+fn slow_memory(report: &Report) -> Option<Finding> {
+    let (cpu, system) = (&report.machine.cpu, &report.machine.system);
+    if cpu.usable_cores < cpu.physical_cores || system.virtual_machine.is_some() {
+        return None;
+    }
+    let row = devices::processor(&cpu.brand).or_else(|| devices::by_name(&cpu.brand))?;
+    let (measured, expected) = (report.probe.as_ref()?.read_bytes_per_second, row.bandwidth);
+    (measured < USUAL_PART * expected).then_some(Finding::SlowMemory { measured, expected })
+}
+
 fn store(report: &Report, found: &mut Vec<Finding>) {
     let disk = match &report.disk {
         Ok(disk) => disk,
@@ -327,6 +345,21 @@ mod tests {
         assert!(clock("intel_pstate", "powersave", Some("power")).is_some());
         assert!(clock("acpi-cpufreq", "powersave", None).is_some());
         assert_eq!(clock("acpi-cpufreq", "schedutil", None), None);
+    }
+
+    #[test]
+    fn slow_memory_is_told_by_the_table() {
+        // 89.6 GB/s by the table.
+        let of = |measured: f64, guest: bool| {
+            let mut report = laptop();
+            report.machine.gpus.clear();
+            report.probe.as_mut().unwrap().read_bytes_per_second = measured;
+            report.machine.system.virtual_machine = guest.then(|| "KVM".to_owned());
+            ids(&report)
+        };
+        assert_eq!(of(38e9, false), ["slow-memory"]);
+        assert_eq!(of(60e9, false), [""; 0]);
+        assert_eq!(of(38e9, true), [""; 0]);
     }
 
     #[test]

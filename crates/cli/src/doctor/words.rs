@@ -45,6 +45,7 @@ fn both(finding: &Finding) -> (Said, Said) {
         | Finding::NoSwap { .. }
         | Finding::OneChannel => about_memory(finding),
         Finding::NoAvx2 { .. }
+        | Finding::SlowMemory { .. }
         | Finding::FewerThreads { .. }
         | Finding::SavesPower { .. }
         | Finding::Nodes { .. }
@@ -528,6 +529,23 @@ fn about_processors(finding: &Finding) -> (Said, Said) {
                 "2014 年以后的处理器一般都有；这台机器只适合最小的模型。",
             ),
         ),
+        Finding::SlowMemory { measured, expected } => {
+            let (measured, expected) = (measured / 1e9, expected / 1e9);
+            (
+                say(
+                    format!(
+                        "Memory was read at {measured:.0} GB/s; this processor can do {expected:.0}. Answers are as slow as that."
+                    ),
+                    "Often one module is alone: two equal ones in the right sockets double it. See also that the BIOS runs them at their speed (XMP, EXPO).",
+                ),
+                say(
+                    format!(
+                        "内存实测读取 {measured:.0} GB/s，而这款处理器可达 {expected:.0} GB/s；生成速度也随之变慢。"
+                    ),
+                    "常见原因是只插了一条内存：在正确的插槽插两条相同的可加倍。也请在 BIOS 中确认内存频率（XMP、EXPO）。",
+                ),
+            )
+        }
         Finding::FewerThreads { usable, all } => (
             say(
                 format!("This process may use {usable} of {all} hardware threads."),
@@ -614,6 +632,7 @@ pub mod tests {
             Finding::SwapInUse { used: 2 * GIB },
             Finding::NoSwap { total: 16 * GIB },
             Finding::OneChannel,
+            Finding::SlowMemory { measured: 38e9, expected: 89.6e9 },
             Finding::FewerThreads { usable: 4, all: 16 },
             Finding::SavesPower { setting: "scaling_governor = powersave".to_owned() },
             Finding::LittleRoom { free: GIB, store: PathBuf::from("/home/ann/.hob") },

@@ -76,7 +76,9 @@ pub fn matching(gpu: &Gpu) -> Option<&'static Device> {
     let speed = |d: &&&'static Device| (d.bandwidth as u64, d.fp16 as u64);
     let slowest = candidates.iter().filter(fits).min_by_key(speed);
     // A card with other memory is another card; the part of main memory that a GPU may use can have been changed.
-    slowest.or_else(|| candidates.iter().filter(|_| gpu.kind != Kind::Discrete).min_by_key(speed)).copied()
+    slowest
+        .or_else(|| candidates.iter().filter(|_| gpu.kind != Kind::Discrete).min_by_key(speed))
+        .copied()
 }
 
 /// Whether a driver that tells so many bytes for the GPU means a size that the device is sold with: a little is always kept back.
@@ -117,7 +119,8 @@ fn called(name: &Name, wanted: &impl Fn(&Device) -> bool) -> Option<Found> {
         (common, usize::MAX - e.name.families.len())
     };
     let allowed = |e: &&Entry| {
-        let known = |f: &&str| e.name.families.contains(f) || name::of_maker(e.device.vendor).contains(f);
+        let known =
+            |f: &&str| e.name.families.contains(f) || name::of_maker(e.device.vendor).contains(f);
         e.name.core == name.core && wanted(e.device) && name.families.iter().all(|f| known(f))
     };
     let best = entries().iter().filter(allowed).map(rank).max()?;

@@ -19,9 +19,36 @@ pub(super) struct Name {
 
 /// Words that name a maker or a family.
 const FAMILIES: [&str; 31] = [
-    "nvidia", "geforce", "rtx", "gtx", "quadro", "tesla", "amd", "ati", "radeon", "rx", "instinct",
-    "ryzen", "threadripper", "epyc", "intel", "arc", "core", "xeon", "apple", "huawei", "ascend",
-    "atlas", "mtt", "cambricon", "hygon", "dcu", "biren", "metax", "kunlunxin", "qualcomm",
+    "nvidia",
+    "geforce",
+    "rtx",
+    "gtx",
+    "quadro",
+    "tesla",
+    "amd",
+    "ati",
+    "radeon",
+    "rx",
+    "instinct",
+    "ryzen",
+    "threadripper",
+    "epyc",
+    "intel",
+    "arc",
+    "core",
+    "xeon",
+    "apple",
+    "huawei",
+    "ascend",
+    "atlas",
+    "mtt",
+    "cambricon",
+    "hygon",
+    "dcu",
+    "biren",
+    "metax",
+    "kunlunxin",
+    "qualcomm",
     "rockchip",
 ];
 
@@ -33,11 +60,48 @@ const PROCESSORS: [&str; 5] = ["ryzen", "threadripper", "epyc", "core", "xeon"];
 
 /// Words that say nothing.
 const EMPTY: [&str; 42] = [
-    "gpu", "gpus", "graphics", "graphic", "card", "cards", "vga", "compatible", "controller", "3d",
-    "display", "accelerator", "processor", "cpu", "apu", "soc", "npu", "corporation", "corp", "inc",
-    "ltd", "co", "advanced", "micro", "devices", "edition", "founders", "generation", "gen",
-    "series", "workstation", "design", "oam", "module", "superchip", "data", "center", "the",
-    "moore", "threads", "integrated", "cores",
+    "gpu",
+    "gpus",
+    "graphics",
+    "graphic",
+    "card",
+    "cards",
+    "vga",
+    "compatible",
+    "controller",
+    "3d",
+    "display",
+    "accelerator",
+    "processor",
+    "cpu",
+    "apu",
+    "soc",
+    "npu",
+    "corporation",
+    "corp",
+    "inc",
+    "ltd",
+    "co",
+    "advanced",
+    "micro",
+    "devices",
+    "edition",
+    "founders",
+    "generation",
+    "gen",
+    "series",
+    "workstation",
+    "design",
+    "oam",
+    "module",
+    "superchip",
+    "data",
+    "center",
+    "the",
+    "moore",
+    "threads",
+    "integrated",
+    "cores",
 ];
 
 /// Words in Chinese, and what they are here.
@@ -99,7 +163,14 @@ impl Name {
     }
 
     /// Puts a word where it belongs; says how many of those after it went with it (all after a revision).
-    fn take<'w>(&mut self, word: &'w str, next: &str, later: &[String], processor: bool, core: &mut Vec<&'w str>) -> usize {
+    fn take<'w>(
+        &mut self,
+        word: &'w str,
+        next: &str,
+        later: &[String],
+        processor: bool,
+        core: &mut Vec<&'w str>,
+    ) -> usize {
         let number = word.parse::<u64>().ok();
         if let Some(gib) = gib(word) {
             self.memory = Some(gib);
@@ -107,7 +178,8 @@ impl Name {
             self.memory = gib(&format!("{n}{next}"));
             return 1;
         } else if number.is_some() && matches!(next, "core" | "cores") {
-            let of_processor = later.first().is_some_and(|w| matches!(w.as_str(), "processor" | "cpu"));
+            let of_processor =
+                later.first().is_some_and(|w| matches!(w.as_str(), "processor" | "cpu"));
             if !of_processor && !processor_has_cores(processor, later) {
                 core.push(word);
             }
@@ -143,7 +215,8 @@ fn processor_has_cores(processor: bool, later: &[String]) -> bool {
 const LAPTOP: &str = "laptop";
 
 /// Makers' names, which alone are no device's.
-const MAKERS: [&str; 8] = ["nvidia", "amd", "ati", "intel", "apple", "huawei", "qualcomm", "rockchip"];
+const MAKERS: [&str; 8] =
+    ["nvidia", "amd", "ati", "intel", "apple", "huawei", "qualcomm", "rockchip"];
 
 /// What a word of the core counts as, if anything.
 fn kept(word: &str, processor: bool) -> Option<&str> {

@@ -88,7 +88,8 @@ fn one_or_glued(part: &str) -> Result<Vec<Wanted>, UnknownDevice> {
     if whole.is_ok() || !part.contains('+') {
         return whole;
     }
-    let split: Result<Vec<Wanted>, _> = part.split('+').filter(|p| !p.trim().is_empty()).map(one).collect();
+    let split: Result<Vec<Wanted>, _> =
+        part.split('+').filter(|p| !p.trim().is_empty()).map(one).collect();
     split.ok().filter(|s| !s.is_empty()).map_or(whole, Ok)
 }
 
@@ -108,7 +109,8 @@ fn counted(part: &str) -> (u32, &str) {
     let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
     if (1..=2).contains(&digits) {
         let (number, rest) = part.split_at(digits);
-        let name = rest.trim_start().strip_prefix(['x', 'X', '×', '*', '张', '块', '卡', '台', '片']);
+        let name =
+            rest.trim_start().strip_prefix(['x', 'X', '×', '*', '张', '块', '卡', '台', '片']);
         if let (Ok(count), Some(name)) = (number.parse(), name) {
             return (count, name.trim());
         }
@@ -126,7 +128,8 @@ fn counted(part: &str) -> (u32, &str) {
 }
 
 fn other_memory(found: &Found) -> UnknownDevice {
-    let mut sold: Vec<u64> = found.devices.iter().flat_map(|d| &d.memory).map(|m| m / GIB).collect();
+    let mut sold: Vec<u64> =
+        found.devices.iter().flat_map(|d| &d.memory).map(|m| m / GIB).collect();
     sold.sort_unstable();
     sold.dedup();
     let name = match &found.devices[..] {
@@ -147,10 +150,16 @@ fn common_start(devices: &[&Device]) -> String {
 }
 
 fn unknown(name: &str) -> UnknownDevice {
-    let pairs = pairs(&Name::of(name).map_or_else(|| name.to_lowercase(), |n| n.families.concat() + &n.core));
+    let pairs = pairs(
+        &Name::of(name).map_or_else(|| name.to_lowercase(), |n| n.families.concat() + &n.core),
+    );
     let likeness = |device: &Device| {
-        let names = std::iter::once(&device.name).chain(&device.aliases).filter_map(|n| Name::of(n));
-        names.map(|n| alike(&pairs, &self::pairs(&(n.families.concat() + &n.core)))).max().unwrap_or(0)
+        let names =
+            std::iter::once(&device.name).chain(&device.aliases).filter_map(|n| Name::of(n));
+        names
+            .map(|n| alike(&pairs, &self::pairs(&(n.families.concat() + &n.core))))
+            .max()
+            .unwrap_or(0)
     };
     let mut ranked: Vec<(u64, &Device)> = all().iter().map(|d| (likeness(d), d)).collect();
     ranked.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));

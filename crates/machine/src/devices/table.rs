@@ -49,7 +49,11 @@ pub(super) fn rows(text: &str) -> impl Iterator<Item = Result<Device, RowError>>
     let mut lines = lines.filter(|(_, l)| !l.is_empty() && !l.starts_with('#'));
     let head = lines.next().map_or(0, |(line, l)| if fields(l).eq(COLUMNS) { 0 } else { line });
     let wrong_head = (head > 0).then(|| {
-        Err(RowError { line: head, column: "name", what: "the columns are not the known ones".into() })
+        Err(RowError {
+            line: head,
+            column: "name",
+            what: "the columns are not the known ones".into(),
+        })
     });
     wrong_head.into_iter().chain(lines.map(|(line, l)| device(line, l)))
 }
@@ -70,7 +74,11 @@ fn device(line: usize, text: &str) -> Result<Device, RowError> {
         aliases: row.list("aliases", ';').map(str::to_owned).collect(),
         vendor: row.word("vendor", &VENDORS)?,
         kind: row.word("kind", &KINDS)?,
-        forms: row.list("forms", ' ').map(|f| pick(f, &FORMS)).collect::<Option<_>>().ok_or_else(|| row.wrong("forms"))?,
+        forms: row
+            .list("forms", ' ')
+            .map(|f| pick(f, &FORMS))
+            .collect::<Option<_>>()
+            .ok_or_else(|| row.wrong("forms"))?,
         memory: row.numbers::<u64>("memory")?.into_iter().map(|gib| gib * GIB).collect(),
         shared_limit: row.maybe("shared")?,
         bandwidth: 1e9 * row.number::<f64>("bandwidth")?,
@@ -81,7 +89,11 @@ fn device(line: usize, text: &str) -> Result<Device, RowError> {
         year: row.number("year")?,
         price: row.price(["usd", "cny", "priced"])?,
         machine_price: row.price(["machine_usd", "machine_cny", "machine_priced"])?,
-        pci_ids: row.list("pci", ' ').map(pci).collect::<Option<_>>().ok_or_else(|| row.wrong("pci"))?,
+        pci_ids: row
+            .list("pci", ' ')
+            .map(pci)
+            .collect::<Option<_>>()
+            .ok_or_else(|| row.wrong("pci"))?,
         source: row.needed("source")?.to_owned(),
     })
 }
@@ -180,7 +192,8 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table_reads() {
-        let wrong: Vec<String> = rows(TEXT).filter_map(|r| r.err().map(|e| e.to_string())).collect();
+        let wrong: Vec<String> =
+            rows(TEXT).filter_map(|r| r.err().map(|e| e.to_string())).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 

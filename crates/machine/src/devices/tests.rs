@@ -59,12 +59,18 @@ fn every_row_is_plausible() {
 
 #[test]
 fn prices_have_dates() {
-    let prices = all().iter().flat_map(|d| d.price.iter().chain(&d.machine_price).map(move |p| (d, p)));
+    let prices =
+        all().iter().flat_map(|d| d.price.iter().chain(&d.machine_price).map(move |p| (d, p)));
     for (d, price) in prices {
         let (year, month) = price.date.split_once('-').unwrap_or((price.date.as_str(), "1"));
         let date = (year.parse::<u16>(), month.parse::<u8>());
         let (Ok(year), Ok(month)) = date else { panic!("{}: {}", d.name, price.date) };
-        assert!((d.year..=2026).contains(&year) && (1..=12).contains(&month), "{}: {}", d.name, price.date);
+        assert!(
+            (d.year..=2026).contains(&year) && (1..=12).contains(&month),
+            "{}: {}",
+            d.name,
+            price.date
+        );
         assert!((30..=100_000).contains(&price.usd), "{}: {}", d.name, price.usd);
         let yuan = price.cny.map_or(7.5, |c| f64::from(c) / f64::from(price.usd));
         assert!((5.0..=9.5).contains(&yuan), "{}: {yuan} yuan a dollar", d.name);
@@ -101,7 +107,11 @@ fn names_are_unambiguous() {
         for d in group.iter() {
             assert_eq!((d.vendor, d.kind), (group[0].vendor, group[0].kind), "{name:?}");
             // Whoever is not first in a group must have a size of its own, or nobody could mean it.
-            assert!(d.memory.iter().filter(|m| seen.insert(**m)).count() > 0, "{name:?}: {}", d.name);
+            assert!(
+                d.memory.iter().filter(|m| seen.insert(**m)).count() > 0,
+                "{name:?}: {}",
+                d.name
+            );
         }
     }
 }
@@ -201,9 +211,15 @@ fn lspci_lines() {
     let vga = "01:00.0 VGA compatible controller: ";
     let cases = [
         ("NVIDIA Corporation AD102 [GeForce RTX 4090] (rev a1)", "GeForce RTX 4090"),
-        ("NVIDIA Corporation AD107M [GeForce RTX 4060 Max-Q / Mobile] (rev a1)", "GeForce RTX 4060 Laptop"),
+        (
+            "NVIDIA Corporation AD107M [GeForce RTX 4060 Max-Q / Mobile] (rev a1)",
+            "GeForce RTX 4060 Laptop",
+        ),
         ("NVIDIA Corporation GH100 [H100 SXM5 80GB] (rev a1)", "H100 SXM"),
-        ("Advanced Micro Devices, Inc. [AMD/ATI] Navi 48 [Radeon AI PRO R9700]", "Radeon AI PRO R9700"),
+        (
+            "Advanced Micro Devices, Inc. [AMD/ATI] Navi 48 [Radeon AI PRO R9700]",
+            "Radeon AI PRO R9700",
+        ),
         // Several cards: only memory and the table's PCI numbers tell them apart.
         ("Advanced Micro Devices, Inc. [AMD/ATI] Navi 31 [Radeon RX 7900 XT/7900 XTX/7900M]", "-"),
         ("Intel Corporation DG2 [Arc A770] (rev 08)", "Arc A770 16 GB"),
@@ -217,9 +233,28 @@ fn lspci_lines() {
 #[test]
 fn what_is_no_device_is_not_found() {
     let none = [
-        "", " ", "gpu", "NVIDIA", "GeForce", "AMD Radeon Graphics", "RTX", "4", "8", "Apple", "M", "Intel 5090",
-        "Apple RTX 5090", "GTX 5090", "RX 5090", "RTX 5090 Ti", "RTX 4070 Ti Super Duper", "Radeon RX 9070 XTX",
-        "RTX 5090 48GB", "M3 Ultra 128GB", "llvmpipe (LLVM 15.0.7, 256 bits)", "Intel(R) Graphics (BMG G21)",
+        "",
+        " ",
+        "gpu",
+        "NVIDIA",
+        "GeForce",
+        "AMD Radeon Graphics",
+        "RTX",
+        "4",
+        "8",
+        "Apple",
+        "M",
+        "Intel 5090",
+        "Apple RTX 5090",
+        "GTX 5090",
+        "RX 5090",
+        "RTX 5090 Ti",
+        "RTX 4070 Ti Super Duper",
+        "Radeon RX 9070 XTX",
+        "RTX 5090 48GB",
+        "M3 Ultra 128GB",
+        "llvmpipe (LLVM 15.0.7, 256 bits)",
+        "Intel(R) Graphics (BMG G21)",
     ];
     for text in none {
         assert_eq!(named(text), "-", "{text}");
@@ -282,7 +317,8 @@ fn facts_that_are_known() {
 
 #[test]
 fn what_a_gpu_may_use() {
-    let usable = |name: &str, gib: u64| by_name(name).unwrap().gpu_memory(gib * GIB) as f64 / GIB as f64;
+    let usable =
+        |name: &str, gib: u64| by_name(name).unwrap().gpu_memory(gib * GIB) as f64 / GIB as f64;
     assert_eq!(usable("RTX 5090", 32), 32.0);
     assert_eq!(usable("780M", 16), 8.0);
     assert_eq!(usable("M3 Ultra 512GB", 512), 384.0);
@@ -326,7 +362,11 @@ fn hardware_as_people_ask_for_it() {
         ("780M 24GB", "1 x Radeon 780M 24"),
         ("Ryzen 9 9950X 96GB", "1 x Ryzen 9 9950X 96"),
     ];
-    let wrong: Vec<_> = cases.iter().map(|(text, wanted)| (text, *wanted, told(text))).filter(|(_, w, t)| w != t).collect();
+    let wrong: Vec<_> = cases
+        .iter()
+        .map(|(text, wanted)| (text, *wanted, told(text)))
+        .filter(|(_, w, t)| w != t)
+        .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -335,7 +375,10 @@ fn errors_say_what_there_is() {
     let sold = told("RTX 5090 48GB");
     assert_eq!(sold, "GeForce RTX 5090 is not sold with 48 GB of memory, but with 32 GB");
     let sold = told("M3 Ultra 192GB");
-    assert_eq!(sold, "Apple M3 Ultra is not sold with 192 GB of memory, but with 96 GB, 256 GB or 512 GB");
+    assert_eq!(
+        sold,
+        "Apple M3 Ultra is not sold with 192 GB of memory, but with 96 GB, 256 GB or 512 GB"
+    );
     for (text, near) in [("RTX 5095", "RTX 509"), ("Radeon 7900", "RX 7900"), ("M4 Utlra", "M4")] {
         match parse(text) {
             Err(UnknownDevice::Name { near: found, .. }) => {
@@ -377,7 +420,10 @@ fn gpus_of_the_machine_match_their_rows() {
     let card = Kind::Discrete;
     let cases = [
         (gpu("NVIDIA GeForce RTX 4060 Ti", card, None, Some(15.6)), "GeForce RTX 4060 Ti 16 GB"),
-        (gpu("NVIDIA GeForce RTX 4060 Ti", card, Some((0x10de, 0x2803)), Some(7.6)), "GeForce RTX 4060 Ti 8 GB"),
+        (
+            gpu("NVIDIA GeForce RTX 4060 Ti", card, Some((0x10de, 0x2803)), Some(7.6)),
+            "GeForce RTX 4060 Ti 8 GB",
+        ),
         (gpu("AMD 744c", card, navi31, Some(19.98)), "Radeon RX 7900 XT"),
         (gpu("AMD 744c", card, navi31, Some(23.98)), "Radeon RX 7900 XTX"),
         (gpu("AMD 744c", card, navi31, Some(15.98)), "Radeon RX 7900M"),
@@ -386,8 +432,24 @@ fn gpus_of_the_machine_match_their_rows() {
         (gpu("NVIDIA GeForce RTX 5070", card, None, Some(11.94)), "GeForce RTX 5070"),
         (gpu("NVIDIA H200", card, None, Some(140.4)), "H200 SXM"),
         (gpu("NVIDIA GeForce RTX 4090", card, None, Some(10.0)), "-"),
-        (gpu("AMD Radeon Graphics (RADV PHOENIX)", Kind::Integrated, Some((0x1002, 0x15bf)), Some(15.2)), "Radeon 760M"),
-        (gpu("AMD Radeon 780M Graphics (RADV PHOENIX)", Kind::Integrated, Some((0x1002, 0x15bf)), None), "Radeon 780M"),
+        (
+            gpu(
+                "AMD Radeon Graphics (RADV PHOENIX)",
+                Kind::Integrated,
+                Some((0x1002, 0x15bf)),
+                Some(15.2),
+            ),
+            "Radeon 760M",
+        ),
+        (
+            gpu(
+                "AMD Radeon 780M Graphics (RADV PHOENIX)",
+                Kind::Integrated,
+                Some((0x1002, 0x15bf)),
+                None,
+            ),
+            "Radeon 780M",
+        ),
         (gpu("Apple M3 Max", Kind::Unified, None, Some(36.0)), "Apple M3 Max 40-core GPU"),
         (gpu("Apple M3 Max", Kind::Unified, None, Some(27.0)), "Apple M3 Max 30-core GPU"),
         (gpu("Apple M3 Max", Kind::Unified, None, Some(60.0)), "Apple M3 Max 30-core GPU"),
