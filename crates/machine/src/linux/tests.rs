@@ -205,19 +205,19 @@ fn two_gpus_of_different_make() {
 #[test]
 fn a_laptop_with_intels_graphics_and_a_card() {
     let fake = Fake::new();
-    fake.card("0000:00:02.0", "0300", "8086:3e9b", "i915", &[]);
+    fake.card("0000:00:02.0", "0300", "8086:1912", "i915", &[]);
     fake.card("0000:00:0b.0", "1200", "8086:7d1d", "intel_vpu", &[]);
     fake.card("0000:01:00.0", "0302", "10de:2684", "nvidia", &[]);
-    let list = "# list\n8086  Intel Corporation\n\t4626  Other\n\t3e9b  CoffeeLake-H GT2 [UHD Graphics 630]\n\
-        \t\t1028 0b19  In a laptop\n9000  Last\n\t3e9b  Wrong\n";
+    let list = "# list\n8086  Intel Corporation\n\t4626  Other\n\t1912  HD Graphics 530\n\
+        \t\t1028 0b19  In a laptop\n9000  Last\n\t1912  Wrong\n";
     fake.put("usr/share/misc/pci.ids", list);
     let uhd = Gpu {
-        name: "Intel UHD Graphics 630".to_owned(),
+        name: "Intel HD Graphics 530".to_owned(),
         vendor: Vendor::Intel,
         kind: Kind::Integrated,
         memory_bytes: Some(16 * GIB),
         free_bytes: Some(16 * GIB),
-        pci_id: Some((0x8086, 0x3e9b)),
+        pci_id: Some((0x8086, 0x1912)),
         address: Some("0000:00:02.0".to_owned()),
         driver: Some("i915".to_owned()),
         ..Gpu::unknown()
