@@ -79,9 +79,9 @@ fn listed(tree: &Tree, function: &Function) -> Option<String> {
     let text = PCI_IDS.iter().find_map(|path| tree.long(path, MAX_LIST))?;
     let (maker_key, device_key) =
         (format!("{:04x} ", function.vendor), format!("\t{:04x} ", function.device));
-    let mut lines = text.lines().skip_while(|line| !line.starts_with(&maker_key)).skip(1);
-    let own = lines.by_ref().take_while(|line| line.starts_with(['\t', '#']) || line.is_empty());
-    let name = own.into_iter().find_map(|line| line.strip_prefix(&device_key))?;
+    let below = text.lines().skip_while(|line| !line.starts_with(&maker_key)).skip(1);
+    let mut own = below.take_while(|line| line.starts_with(['\t', '#']) || line.is_empty());
+    let name = own.find_map(|line| line.strip_prefix(&device_key))?;
     let sold = name.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     let name = printable(sold.map_or(name, |(sold, _)| sold))?;
     Some(made_by(function, &name))
