@@ -16,8 +16,8 @@ fn entries() -> &'static [Entry] {
     static ENTRIES: OnceLock<Vec<Entry>> = OnceLock::new();
     ENTRIES.get_or_init(|| {
         let names = all().iter().flat_map(|device| {
-            let names = std::iter::once(&device.name).chain(&device.aliases);
-            names.filter_map(move |n| Name::of(n).map(|name| Entry { name, device }))
+            let named = move |text| Name::of(text).map(|name| Entry { name, device });
+            device.names().filter_map(named)
         });
         names.collect()
     })
@@ -81,10 +81,12 @@ pub fn matching(gpu: &Gpu) -> Option<&'static Device> {
         .copied()
 }
 
-/// Whether a driver that tells so many bytes for the GPU means a size that the device is sold with: a little is always kept back.
+/// Whether a driver that tells so many bytes for the GPU means a size that the device is sold with. A little of a card's memory is always
+/// kept back; of shared memory systems give more or less than the table's part.
 fn has_memory(device: &Device, bytes: Option<u64>) -> bool {
     let Some(bytes) = bytes else { return true };
-    let near = |size: u64| (size - size / 8..=size + size / 50).contains(&bytes);
+    let above = if device.kind == Kind::Discrete { 50 } else { 5 };
+    let near = |size: u64| (size - size / 8..=size + size / above).contains(&bytes);
     device.memory.iter().any(|size| near(device.gpu_memory(*size)))
 }
 

@@ -87,8 +87,14 @@ pub struct Device {
 }
 
 impl Device {
+    /// All its names.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.aliases).map(String::as_str)
+    }
+
     /// Bytes that its GPU may use of `memory` bytes: all of a card's own, the default part of main memory, none of a processor without
-    /// graphics. macOS gives the GPU two thirds of less than 36 GiB and three quarters of more (as Metal reports it).
+    /// graphics. macOS gives the GPU two thirds of less than 36 GiB and three quarters of more, new versions a little more than that (as
+    /// Metal reports it).
     pub fn gpu_memory(&self, memory: u64) -> u64 {
         let part = match (self.kind, self.shared_limit) {
             (Kind::Cpu, _) => return 0,

@@ -18,39 +18,9 @@ pub(super) struct Name {
 }
 
 /// Words that name a maker or a family.
-const FAMILIES: [&str; 31] = [
-    "nvidia",
-    "geforce",
-    "rtx",
-    "gtx",
-    "quadro",
-    "tesla",
-    "amd",
-    "ati",
-    "radeon",
-    "rx",
-    "instinct",
-    "ryzen",
-    "threadripper",
-    "epyc",
-    "intel",
-    "arc",
-    "core",
-    "xeon",
-    "apple",
-    "huawei",
-    "ascend",
-    "atlas",
-    "mtt",
-    "cambricon",
-    "hygon",
-    "dcu",
-    "biren",
-    "metax",
-    "kunlunxin",
-    "qualcomm",
-    "rockchip",
-];
+const FAMILIES: &str = "nvidia geforce rtx gtx quadro tesla amd ati radeon rx instinct ryzen threadripper epyc \
+    intel arc core xeon apple huawei ascend atlas mtt cambricon hygon dcu biren metax \
+    kunlunxin qualcomm rockchip";
 
 /// Families whose names stand before the number without a gap, too.
 const GLUED: [&str; 8] = ["rtx", "gtx", "rx", "mtt", "arc", "ascend", "ryzen", "epyc"];
@@ -59,50 +29,10 @@ const GLUED: [&str; 8] = ["rtx", "gtx", "rx", "mtt", "arc", "ascend", "ryzen", "
 const PROCESSORS: [&str; 5] = ["ryzen", "threadripper", "epyc", "core", "xeon"];
 
 /// Words that say nothing.
-const EMPTY: [&str; 42] = [
-    "gpu",
-    "gpus",
-    "graphics",
-    "graphic",
-    "card",
-    "cards",
-    "vga",
-    "compatible",
-    "controller",
-    "3d",
-    "display",
-    "accelerator",
-    "processor",
-    "cpu",
-    "apu",
-    "soc",
-    "npu",
-    "corporation",
-    "corp",
-    "inc",
-    "ltd",
-    "co",
-    "advanced",
-    "micro",
-    "devices",
-    "edition",
-    "founders",
-    "generation",
-    "gen",
-    "series",
-    "workstation",
-    "design",
-    "oam",
-    "module",
-    "superchip",
-    "data",
-    "center",
-    "the",
-    "moore",
-    "threads",
-    "integrated",
-    "cores",
-];
+const EMPTY: &str = "gpu gpus graphics graphic card cards vga compatible controller 3d display accelerator \
+    processor cpu apu soc npu corporation corp inc ltd co advanced micro devices edition \
+    founders generation gen series workstation design oam module superchip data center the \
+    moore threads integrated cores";
 
 /// Words in Chinese, and what they are here.
 const CHINESE: [(&str, &str); 15] = [
@@ -148,7 +78,8 @@ impl Name {
         let mut rest = &words[..];
         while let Some((word, after)) = rest.split_first() {
             let next = after.first().map_or("", String::as_str);
-            let taken = name.take(word, next, &after[after.len().min(1)..], processor, &mut core);
+            let taken =
+                name.take(word, next, after.get(1..).unwrap_or_default(), processor, &mut core);
             rest = after.get(taken..).unwrap_or_default();
         }
         core.dedup_by(|a, b| a == b && *a == LAPTOP);
@@ -189,7 +120,7 @@ impl Name {
         } else if word == "max" && next == "q" {
             core.push(LAPTOP);
             return 1;
-        } else if let Some(family) = FAMILIES.iter().copied().find(|f| *f == word) {
+        } else if let Some(family) = FAMILIES.split(' ').find(|f| *f == word) {
             self.families.push(family);
         } else if let Some(kept) = kept(word, processor) {
             core.push(kept);
@@ -226,7 +157,7 @@ fn kept(word: &str, processor: bool) -> Option<&str> {
         "mobile" | "notebook" | "maxq" | "laptop" => Some(LAPTOP),
         "sxm" | "sxm2" | "sxm3" | "sxm4" | "sxm5" | "sxm6" => Some("sxm"),
         "pro" if processor => None,
-        _ if EMPTY.contains(&word) || memory_kind || ordinal => None,
+        _ if EMPTY.split(' ').any(|e| e == word) || memory_kind || ordinal => None,
         _ => Some(word),
     }
 }

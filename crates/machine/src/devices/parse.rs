@@ -150,26 +150,18 @@ fn common_start(devices: &[&Device]) -> String {
 }
 
 fn unknown(name: &str) -> UnknownDevice {
-    let pairs = pairs(
-        &Name::of(name).map_or_else(|| name.to_lowercase(), |n| n.families.concat() + &n.core),
-    );
-    let likeness = |device: &Device| {
-        let names =
-            std::iter::once(&device.name).chain(&device.aliases).filter_map(|n| Name::of(n));
-        names
-            .map(|n| alike(&pairs, &self::pairs(&(n.families.concat() + &n.core))))
-            .max()
-            .unwrap_or(0)
-    };
+    let asked = pairs(name);
+    let likeness = |d: &Device| d.names().map(|n| alike(&asked, &pairs(n))).max().unwrap_or(0);
     let mut ranked: Vec<(u64, &Device)> = all().iter().map(|d| (likeness(d), d)).collect();
     ranked.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
     let near = ranked.iter().take(5).map(|(_, d)| d.name.clone()).collect();
     UnknownDevice::Name { name: name.to_owned(), near }
 }
 
-/// All neighbouring characters.
+/// All neighbouring characters of a name, spelling aside.
 fn pairs(text: &str) -> Vec<(char, char)> {
-    text.chars().zip(text.chars().skip(1)).collect()
+    let plain = Name::of(text).map_or_else(String::new, |n| n.families.concat() + &n.core);
+    plain.chars().zip(plain.chars().skip(1)).collect()
 }
 
 /// How many pairs two words share, of a thousand.

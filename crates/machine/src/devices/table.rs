@@ -79,7 +79,11 @@ fn device(line: usize, text: &str) -> Result<Device, RowError> {
             .map(|f| pick(f, &FORMS))
             .collect::<Option<_>>()
             .ok_or_else(|| row.wrong("forms"))?,
-        memory: row.numbers::<u64>("memory")?.into_iter().map(|gib| gib * GIB).collect(),
+        memory: row
+            .numbers::<u64>("memory")?
+            .into_iter()
+            .map(|gib| gib.saturating_mul(GIB))
+            .collect(),
         shared_limit: row.maybe("shared")?,
         bandwidth: 1e9 * row.number::<f64>("bandwidth")?,
         fp16: 1e12 * row.number::<f64>("fp16")?,
