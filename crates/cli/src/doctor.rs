@@ -11,9 +11,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use hob_hub::Hub;
-use hob_machine::{Machine, Probe, disk, fingerprint};
+use hob_machine::{Machine, Probe, disk};
 
-use crate::out;
+use crate::{out, probe};
 use lang::Lang;
 use report::Report;
 
@@ -28,22 +28,23 @@ pub struct Args {
     /// Language of sentences
     #[arg(long, value_enum)]
     lang: Option<Lang>,
-    /// Leave out what was measured of this machine
+    /// Measure this machine's speed anew [default: once, then it is known]
+    #[arg(long, conflicts_with = "no_probe")]
+    probe: bool,
+    /// Do not measure, and leave out what was measured
     #[arg(long)]
     no_probe: bool,
 }
-
-/// A kept measurement has some kB.
-const MAX_PROBE: u64 = 1 << 20;
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let lang = lang::choose(args.lang, |name| std::env::var(name).ok());
     let hub = Hub::open()?;
     let machine = Machine::detect()?;
+    let threads = hob_server::default_threads(&machine);
     let report = Report {
-        probe: if args.no_probe { None } else { probe_of(hub.root(), &machine) },
-        threads: hob_server::default_threads(&machine),
+        probe: probe_of(args, hub.root(), &machine, threads),
+        threads,
         store: hub.root().to_owned(),
         disk: disk::disk(hub.root()).map_err(|e| e.to_string()),
         variables: report::in_effect(std::env::vars_os()),
@@ -55,18 +56,16 @@ pub fn run(args: &Args) -> Result<()> {
     out::print(&screen::render(&report, lang, width()))
 }
 
-/// What was measured of this machine before: the store keeps it by the name of the hardware. A file that is damaged, or of other hardware,
-/// is none.
-fn probe_of(store: &Path, machine: &Machine) -> Option<Probe> {
-    let name = fingerprint(machine);
-    let file = store.join("probes").join(format!("{name}.json"));
-    let length = std::fs::metadata(&file).ok().filter(|m| m.is_file())?.len();
-    if length > MAX_PROBE {
+/// What is known of this machine's speed, measured now if it was not before. If that fails, all else is told nevertheless.
+fn probe_of(args: &Args, store: &Path, machine: &Machine, threads: usize) -> Option<Probe> {
+    if args.no_probe {
         return None;
     }
-    let probe: Probe = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
-    let sane = |speed: f64| speed.is_finite() && speed > 0.0;
-    (probe.fingerprint == name && sane(probe.read_bytes_per_second)).then_some(probe)
+    let kept = if args.probe { None } else { probe::kept(store, machine) };
+    kept.or_else(|| {
+        let taken = probe::take(store, machine, threads);
+        taken.inspect_err(|error| out::say(&format!("{error:#}"))).ok()
+    })
 }
 
 /// Columns to write in: what `COLUMNS` says, else the terminal's, else 80; not so many that lines are hard to read.
@@ -74,32 +73,4 @@ fn width() -> usize {
     let set = std::env::var("COLUMNS").ok().and_then(|n| n.parse::<usize>().ok());
     let terminal = || console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
     set.filter(|n| *n > 0).or_else(terminal).unwrap_or(80).clamp(40, 120)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kept_probe_is_read_if_it_is_of_this_hardware() {
-        let store = tempfile::tempdir().unwrap();
-        let machine = Machine::default();
-        let file = store.path().join("probes").join(format!("{}.json", fingerprint(&machine)));
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        let keep = |content: &[u8]| {
-            std::fs::write(&file, content).unwrap();
-            probe_of(store.path(), &machine)
-        };
-        let probe = Probe { fingerprint: fingerprint(&machine), ..report::tests::probe() };
-        assert_eq!(keep(&serde_json::to_vec(&probe).unwrap()), Some(probe.clone()));
-        let other = Probe { fingerprint: "another".to_owned(), ..probe.clone() };
-        assert_eq!(keep(&serde_json::to_vec(&other).unwrap()), None);
-        let stopped = Probe { read_bytes_per_second: 0.0, ..probe };
-        assert_eq!(keep(&serde_json::to_vec(&stopped).unwrap()), None);
-        for garbage in [&b""[..], b"{}", b"\xff\xfe\x00", b"[1e999]", &[b' '; 2 << 20]] {
-            assert_eq!(keep(garbage), None);
-        }
-        std::fs::remove_file(&file).unwrap();
-        assert_eq!(probe_of(store.path(), &machine), None);
-    }
 }

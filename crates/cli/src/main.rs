@@ -20,6 +20,7 @@ mod list;
 mod models;
 mod out;
 mod printer;
+mod probe;
 mod progress;
 mod ps;
 mod pull;

@@ -12,6 +12,8 @@ const BAR: &str =
 
 const TOKENS: &str = "{msg} {wide_bar} {pos}/{len} tokens {eta}";
 
+const PARTS: &str = "{msg} {wide_bar} {pos}/{len}";
+
 /// A bar of tokens computed; hidden where there is no terminal.
 pub fn token_bar(total: usize) -> ProgressBar {
     let bar = match stderr().is_terminal() {
@@ -19,6 +21,15 @@ pub fn token_bar(total: usize) -> ProgressBar {
         false => ProgressBar::hidden(),
     };
     bar.with_style(style(TOKENS))
+}
+
+/// A bar of parts of a task, whose number is told later; hidden where there is no terminal.
+pub fn parts_bar(task: &'static str) -> ProgressBar {
+    let bar = match stderr().is_terminal() {
+        true => ProgressBar::new(1),
+        false => ProgressBar::hidden(),
+    };
+    bar.with_style(style(PARTS)).with_message(task)
 }
 
 /// A bar of bytes written; hidden where there is no terminal.
