@@ -238,13 +238,20 @@ mod tests {
     }
 
     fn works() -> impl Strategy<Value = Work> {
-        let bytes = 0u64..1 << 40;
+        let bytes = (0u64..1 << 30).prop_map(|kilobytes| kilobytes << 10);
         let ty = prop::sample::select(GgmlType::ALL.to_vec());
         let weights = prop::collection::btree_map(ty, bytes.clone(), 0..4);
         let rest = (bytes.clone(), bytes, 0usize..200, 0.0..1e15, 0.0..1e13);
-        (weights, rest).prop_map(|(weights, (all_weights, cache, blocks, operations, attention))| {
-            Work { weights, all_weights, cache, blocks, operations, attention }
-        })
+        (weights, rest).prop_map(
+            |(weights, (all_weights, cache, blocks, operations, attention))| Work {
+                weights,
+                all_weights,
+                cache,
+                blocks,
+                operations,
+                attention,
+            },
+        )
     }
 
     proptest! {

@@ -192,9 +192,7 @@ impl Rates<'_> {
     fn arithmetic(&self, work: &Work, sequences: usize) -> f64 {
         let operations = work.operations * sequences as f64;
         match self.cpu() {
-            true => {
-                over(operations, self.unit.operations * self.get(Decode::ArithmeticCpu))
-            }
+            true => over(operations, self.unit.operations * self.get(Decode::ArithmeticCpu)),
             false if sequences > 1 => over(operations, 0.5 * self.products()),
             false => 0.0,
         }
@@ -256,8 +254,7 @@ pub(super) fn decode(segments: &[Segment], sequences: usize, constants: &Constan
         } else {
             time.probed = false;
             let rates = Rates { unit, constants, host };
-            let weights =
-                join(rates.reading(work, sequences), rates.arithmetic(work, sequences));
+            let weights = join(rates.reading(work, sequences), rates.arithmetic(work, sequences));
             let bandwidth = rates.bandwidth() * rates.get(Decode::Cache);
             let cache = over(work.cache as f64 * sequences as f64, bandwidth);
             time.add(unit, weights + cache, rates.blocks(work));

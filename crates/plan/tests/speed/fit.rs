@@ -74,9 +74,8 @@ pub fn weights(rows: &[&Row]) -> Vec<f64> {
     for (device, ..) in repeats.keys() {
         *different.entry(device.clone()).or_insert(0.0) += 1.0;
     }
-    let weight = |row: &&Row| {
-        (ROWS_OF_A_DEVICE / different[&row.device]).min(1.0) / repeats[&key(row)]
-    };
+    let weight =
+        |row: &&Row| (ROWS_OF_A_DEVICE / different[&row.device]).min(1.0) / repeats[&key(row)];
     rows.iter().map(weight).collect()
 }
 

@@ -37,9 +37,13 @@ fn counted(rows: &[Row], speed: Speed) -> Vec<&Row> {
     rows.iter().filter(|r| r.outlier.is_none() && speed.measured(r).is_some()).collect()
 }
 
-/// The constants that all rows give.
+/// The constants that all rows give, beginning with what was assumed. Prefill reads weights as fast as decoding is known to.
 fn over_all(rows: &[&Row], speed: Speed) -> Constants {
-    fit(speed, rows, &Constants::assumed(), 40)
+    let start = match speed {
+        Speed::Decode => Constants::assumed(),
+        Speed::Prefill => Constants { decode: Constants::fitted().decode, ..Constants::assumed() },
+    };
+    fit(speed, rows, &start, 40)
 }
 
 /// Every row as a fit without its device sees it; the interval is that which the other devices' rows, so judged, ask for.
@@ -60,8 +64,7 @@ fn leave_one_out<'a>(rows: &[&'a Row], speed: Speed) -> (Vec<Judged<'a>>, f64) {
         let others: Vec<&Judged> =
             judged.iter().filter(|j| Some(j.row.device.as_str()) != device).collect();
         let rows: Vec<&Row> = others.iter().map(|j| j.row).collect();
-        let residuals: Vec<(f64, f64)> =
-            others.iter().map(|j| (j.residual, j.deviation)).collect();
+        let residuals: Vec<(f64, f64)> = others.iter().map(|j| (j.residual, j.deviation)).collect();
         scale(&residuals, &weights(&rows))
     };
     let scales: Vec<(String, f64)> =
@@ -102,9 +105,13 @@ fn summary(judged: &[&Judged]) -> Summary {
 
 fn print(title: &str, judged: &[Judged]) -> Summary {
     println!("\n{title}: each device by a fit without it");
-    println!("{:34} {:>4} {:>7} {:>7} {:>7} {:>7}", "device", "rows", "median", "p90", "inside", "bias");
+    println!(
+        "{:34} {:>4} {:>7} {:>7} {:>7} {:>7}",
+        "device", "rows", "median", "p90", "inside", "bias"
+    );
     let line = |name: &str, s: &Summary| {
-        let [median, ninth, inside, bias] = [s.median, s.ninth, s.inside, s.bias].map(|x| 100.0 * x);
+        let [median, ninth, inside, bias] =
+            [s.median, s.ninth, s.inside, s.bias].map(|x| 100.0 * x);
         println!("{name:34} {:4} {median:6.1}% {ninth:6.1}% {inside:6.1}% {bias:+6.1}%", s.rows);
     };
     let given: Vec<&Judged> = judged.iter().filter(|j| j.row.line.is_some()).collect();
@@ -134,7 +141,10 @@ fn devices_that_the_fit_never_saw_are_predicted_with_an_honest_interval() {
     for row in &outliers {
         let why = row.outlier.as_deref().unwrap_or_default();
         let line = row.line.unwrap_or_default();
-        println!("  {line:3} {} {} {}: {} tok/s. {why}", row.device, row.model, row.recipe, row.decode);
+        println!(
+            "  {line:3} {} {} {}: {} tok/s. {why}",
+            row.device, row.model, row.recipe, row.decode
+        );
     }
     assert!(outliers.len() * 20 <= given, "{} outliers", outliers.len());
 
@@ -148,7 +158,11 @@ fn devices_that_the_fit_never_saw_are_predicted_with_an_honest_interval() {
         let row = judged.row;
         println!(
             "  far off: {} {} {} {}: {} tok/s, {:+.0}%",
-            row.line.unwrap_or(0), row.device, row.model, row.recipe, row.decode,
+            row.line.unwrap_or(0),
+            row.device,
+            row.model,
+            row.recipe,
+            row.decode,
             100.0 * (-judged.residual).exp_m1()
         );
     }
@@ -162,7 +176,6 @@ fn the_constants_in_use_are_those_of_the_procedure() {
     let decode = counted(&rows, Speed::Decode);
     found.decode = over_all(&decode, Speed::Decode).decode;
     found.decode_scale = leave_one_out(&decode, Speed::Decode).1;
-    // Prefill reads weights as fast as decoding does.
     let prefill = counted(&rows, Speed::Prefill);
     let (judged, scale) = leave_one_out(&prefill, Speed::Prefill);
     found.prefill = over_all(&prefill, Speed::Prefill).prefill;
@@ -195,6 +208,9 @@ fn table() {
         let (row, mid) = (judged.row, judged.row.decode / judged.residual.exp());
         let (low, high) = (mid / judged.half.exp(), mid * judged.half.exp());
         let line = row.line.unwrap_or(0);
-        println!("row,{line},{},{},{},{},{low:.3},{mid:.3},{high:.3}", row.device, row.model, row.recipe, row.decode);
+        println!(
+            "row,{line},{},{},{},{},{low:.3},{mid:.3},{high:.3}",
+            row.device, row.model, row.recipe, row.decode
+        );
     }
 }

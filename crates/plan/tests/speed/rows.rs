@@ -128,7 +128,10 @@ fn devices() -> Vec<Device> {
         let vendor: Vendor = serde_json::from_value(plain(&row[2])).unwrap();
         let bandwidth = 1e9 * number(&row[4]);
         let operations = 1e12 * number(&row[5]);
-        Device { names, unit: Unit { kind, vendor, bandwidth, operations, link: None, probe: None } }
+        Device {
+            names,
+            unit: Unit { kind, vendor, bandwidth, operations, link: None, probe: None },
+        }
     };
     csv("calibration-devices.csv").into_iter().map(device).collect()
 }
@@ -202,8 +205,8 @@ impl<'a> File<'a> {
         let tied = !model.weights.iter().any(|w| w.role == Role::Output);
         for (weight, ty) in model.weights.iter().zip(types) {
             // Rows of tables are looked up, and the tables stay in main memory.
-            let table = weight.role == Role::TokenEmbd && !tied
-                || weight.role == Role::PerLayerTokenEmbd;
+            let table =
+                weight.role == Role::TokenEmbd && !tied || weight.role == Role::PerLayerTokenEmbd;
             if !table {
                 file.take(weight, ty);
             }
@@ -215,7 +218,8 @@ impl<'a> File<'a> {
         let rows: u64 = weight.shape.iter().skip(1).product();
         let bytes = ty.row_bytes(weight.shape[0]).unwrap() * rows;
         let routed = [Role::FfnGateExps, Role::FfnUpExps, Role::FfnGateUpExps, Role::FfnDownExps];
-        let moe = weight.layer.and_then(|l| self.model.blocks[l as usize].ffn.moe());
+        let model = self.model;
+        let moe = weight.layer.and_then(|l| model.blocks[l as usize].ffn.moe());
         match moe.filter(|_| routed.contains(&weight.role)) {
             Some(moe) => {
                 let used = u64::from(moe.used);
