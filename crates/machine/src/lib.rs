@@ -3,6 +3,7 @@
 //! control group leaves this process, the instruction sets that hob has kernels for) is read here. No GPUs and no measured bandwidth yet.
 
 mod cgroup;
+pub mod devices;
 mod gpu;
 mod isa;
 mod probe;
