@@ -3,6 +3,7 @@
 
 mod context;
 mod rig;
+pub mod speed;
 pub mod units;
 
 pub use context::{Conditions, Context, NoContext, STEP_ROWS};
