@@ -16,6 +16,10 @@ pub const READING_SPEED: f64 = 10.0;
 pub const GOOD_BITS: f64 = 4.0;
 /// Bits per weight above which nothing is gained that people could tell (Q6_K has 6.6).
 pub const ENOUGH_BITS: f64 = 6.9;
+/// The architecture whose experts are published in MXFP4: files of more bits hold nothing more.
+pub const PUBLISHED_IN_MXFP4: &str = "gpt-oss";
+/// What is enough for it: MXFP4_MOE has 4.6.
+const ENOUGH_OF_MXFP4: f64 = 4.7;
 
 /// A model whose files are to be judged.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +90,10 @@ pub struct Fit {
     pub max_context: usize,
     /// How fast.
     pub speeds: Option<Speeds>,
+    /// Whether it can be made: some recipes need an importance matrix.
+    pub makeable: bool,
+    /// Bits per weight above which more are of no use.
+    pub enough_bits: f64,
 }
 
 /// Why the best is the best; from the most to the least that one can wish for.
@@ -152,6 +160,11 @@ pub fn fit_one(subject: &Subject, recipe: &'static Recipe, rig: &Rig, wishes: &W
         speeds: placement.as_ref().map(|p| speeds(&job, rig, p)),
         placement,
         types,
+        makeable: subject.options.importance || !recipe.needs_importance(),
+        enough_bits: match model.arch {
+            PUBLISHED_IN_MXFP4 => ENOUGH_OF_MXFP4,
+            _ => ENOUGH_BITS,
+        },
     }
 }
 
@@ -190,10 +203,13 @@ pub fn best(fits: &[Fit]) -> Option<(usize, Why)> {
             Why::SlowPartly => fit.fits == Fits::Partial && good(fit),
             Why::Last => fit.fits != Fits::No,
         };
-        fits.iter().enumerate().filter(move |(_, fit)| fits_in(fit))
+        fits.iter().enumerate().filter(move |(_, fit)| fit.makeable && fits_in(fit))
     };
     // Bits, of which more than enough are worth no more than fewer.
-    let bits = |fit: &Fit| if fit.bits > ENOUGH_BITS { ENOUGH_BITS - fit.bits } else { fit.bits };
+    let bits = |fit: &Fit| match fit.bits > fit.enough_bits {
+        true => fit.enough_bits - fit.bits,
+        false => fit.bits,
+    };
     let order =
         [Why::Whole, Why::Partly, Why::FewBits, Why::Slow, Why::SlowPartly, Why::Last];
     order.into_iter().find_map(|why| {

@@ -80,6 +80,11 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// Whether cores do all of it.
+    pub fn on_cores(&self) -> bool {
+        self.cut.seats() == [Seat::Cores]
+    }
+
     /// Over all seats.
     pub fn total(&self) -> Share {
         self.shares.values().fold(Share::default(), |sum, share| Share {
