@@ -8,6 +8,7 @@ mod served;
 
 use hob_model::{KvType, Model, Recipe, RecipeOptions};
 
+use crate::fit::PUBLISHED_IN_MXFP4;
 use crate::memory::{Weights, bits_per_weight};
 use crate::placement::{Job, Wishes};
 use crate::speed::Interval;
@@ -262,20 +263,27 @@ impl Constraints {
     }
 }
 
-/// Recipes that are worth advising, from many bits to few.
-const RECIPES: &[&str] =
-    &["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "IQ2_M"];
+/// Recipes that are worth advising, from many bits to few: what they are called in the answer, and the recipe.
+const RECIPES: &[(&str, &str)] = &[
+    ("Q8_0", "Q8_0"),
+    ("Q6_K", "Q6_K"),
+    ("Q5_K_M", "Q5_K_M"),
+    ("Q4_K_M", "Q4_K_M"),
+    ("IQ4_XS", "IQ4_XS"),
+    ("Q3_K_M", "Q3_K_M"),
+    ("IQ2_M", "IQ2_M"),
+];
 /// For models that are published in MXFP4.
-const PUBLISHED_4: &[&str] = &["MXFP4_MOE"];
+const PUBLISHED_4: &[(&str, &str)] = &[("MXFP4_MOE", "MXFP4_MOE")];
 /// For embeddings, which are small.
-const SMALL: &[&str] = &["F16", "Q8_0"];
+const SMALL: &[(&str, &str)] = &[("F16", "F16"), ("Q8_0", "Q8_0")];
 /// Most answers of one hardware that are looked at: better ones come first, and the rest would only be faster still.
 const MOST_OF_ONE: usize = 10;
 
 /// A model in one recipe.
 struct Made {
     candidate: usize,
-    recipe: &'static Recipe,
+    label: &'static str,
     weights: Weights,
     quality: f64,
 }
@@ -300,27 +308,37 @@ pub fn advise(
 
 /// All models for a purpose in all recipes, the best first.
 fn made(candidates: &[Candidate], purpose: Purpose) -> Vec<Made> {
+    let mut all = made_in(candidates, purpose, |candidate| match purpose {
+        Purpose::Embedding => SMALL,
+        _ if candidate.model.arch == PUBLISHED_IN_MXFP4 => PUBLISHED_4,
+        _ => RECIPES,
+    });
+    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    all
+}
+
+fn made_in(
+    candidates: &[Candidate],
+    purpose: Purpose,
+    recipes: impl Fn(&Candidate) -> &'static [(&'static str, &'static str)],
+) -> Vec<Made> {
     let options = RecipeOptions { importance: true, ..RecipeOptions::default() };
     let mut all: Vec<Made> = Vec::new();
     for (index, candidate) in candidates.iter().enumerate().filter(|(_, c)| purpose.takes(c)) {
-        let names = match purpose {
-            Purpose::Embedding => SMALL,
-            _ if candidate.model.arch == crate::fit::PUBLISHED_IN_MXFP4 => PUBLISHED_4,
-            _ => RECIPES,
-        };
-        for recipe in names.iter().filter_map(|name| Recipe::find(name)) {
+        for &(label, recipe) in recipes(candidate) {
+            let Some(recipe) = Recipe::find(recipe) else { continue };
             let types = recipe.tensor_types(&candidate.model, &options);
             let weights = Weights::of(&candidate.model, &types);
-            let bits = match names {
-                [_] => 16.0, // nothing is lost of what was published
+            let bits = match candidate.model.arch {
+                // Nothing is lost of what was published.
+                PUBLISHED_IN_MXFP4 => 16.0,
                 _ => bits_per_weight(&candidate.model, weights.total()),
             };
-            let quality =
-                quality(candidate.parameters, candidate.active, candidate.released, bits);
-            all.push(Made { candidate: index, recipe, weights, quality });
+            let Candidate { parameters, active, released, .. } = *candidate;
+            let quality = quality(parameters, active, released, bits);
+            all.push(Made { candidate: index, label, weights, quality });
         }
     }
-    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     all
 }
 
@@ -331,9 +349,14 @@ fn choices(
     constraints: &Constraints,
 ) -> Vec<Choice> {
     let mut all = Vec::new();
-    for (index, offer) in offers.iter().enumerate().filter(|(_, o)| constraints.allow(o)) {
+    let allowed = || offers.iter().enumerate().filter(|(_, offer)| constraints.allow(offer));
+    let served = match allowed().any(|(_, offer)| served::is_case(offer, constraints)) {
+        true => served::made(candidates, constraints.purpose),
+        false => Vec::new(),
+    };
+    for (index, offer) in allowed() {
         if served::is_case(offer, constraints) {
-            all.extend(served::choices(index, offer, candidates, constraints));
+            all.extend(served::choices(index, offer, candidates, &served, constraints));
         }
         let usable = made.iter().filter_map(|made| {
             let candidate = candidates.get(made.candidate)?;
@@ -366,9 +389,7 @@ fn choice(
         }
         _ => {
             let all = job.decode_all(&offer.rig, &placement, wishes.depth);
-            let users = wishes.users as f64;
-            let one = Interval { low: all.low / users, mid: all.mid / users, high: all.high / users };
-            (one, all.mid)
+            (each(all, wishes.users), all.mid)
         }
     };
     if speed.mid < constraints.needed_speed() {
@@ -377,7 +398,7 @@ fn choice(
     Some(Choice {
         offer: index,
         candidate: made.candidate,
-        recipe: made.recipe.name,
+        recipe: made.label,
         engine: if placement.on_cores() { Engine::Hob } else { Engine::LlamaCpp },
         quality: made.quality,
         speed,
@@ -391,6 +412,12 @@ fn choice(
         tokens_per_joule: offer.watts.map(|w| speed_all / f64::from(w.max(1))),
         reasons: Vec::new(),
     })
+}
+
+/// What each of several users gets.
+fn each(all: Interval, users: usize) -> Interval {
+    let users = users.max(1) as f64;
+    Interval { low: all.low / users, mid: all.mid / users, high: all.high / users }
 }
 
 /// Which constraints exclude everything, each with the nearest answer there would be without it.

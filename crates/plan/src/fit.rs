@@ -149,10 +149,12 @@ pub fn fit_one(subject: &Subject, recipe: &'static Recipe, rig: &Rig, wishes: &W
         Some(placement) => placement.line(rig),
         None => lack(&memory, rig),
     };
+    let file_bytes = subject.size.file_bytes(model, &types);
+    let data = file_bytes.map_or(u64::MAX, |bytes| bytes - subject.size.header());
     Fit {
         recipe,
-        file_bytes: subject.size.file_bytes(model, &types),
-        bits: bits_per_weight(model, weights.total()),
+        file_bytes,
+        bits: bits_per_weight(model, data),
         memory,
         fits,
         line,

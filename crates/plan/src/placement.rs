@@ -170,6 +170,12 @@ impl Job<'_> {
         speed::prefill(&self.segments(rig, placement, prompt / 2), prompt)
     }
 
+    /// What all of it takes of a unit that holds it alone, for one token.
+    pub(crate) fn all_work(&self, depth: usize) -> Work {
+        let cut = Cut::all(Seat::Chip, self.model.blocks.len(), true);
+        self.work(&cut, Seat::Chip, depth)
+    }
+
     fn segments_of(&self, rig: &Rig, cut: &Cut, depth: usize) -> Vec<Segment> {
         let seats = cut.seats();
         let segment = |seat: Seat| {

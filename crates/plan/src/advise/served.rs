@@ -3,11 +3,12 @@
 //! measured here.
 
 use hob_machine::{Kind, Vendor};
-use hob_model::{CacheLayout, Limits, Mixer, Model, PAGE, Recipe, RecipeOptions};
+use hob_model::{CacheLayout, Limits, Mixer, Model, PAGE};
 
-use super::{Candidate, Choice, Constraints, Engine, Offer, quality};
-use crate::memory::{self, Stored, Weights, bits_per_weight};
-use crate::speed::{self, Interval, Segment, Work};
+use super::{Candidate, Choice, Constraints, Engine, Made, Offer, Purpose, each};
+use crate::memory::Weights;
+use crate::placement::Job;
+use crate::speed::{self, Interval, Segment};
 
 /// Users from which on batching outweighs what vLLM asks for.
 const USERS: usize = 8;
@@ -23,7 +24,8 @@ const FILLED: f64 = 0.5;
 const MOST: usize = 4;
 
 /// The precisions it is advised with, and the recipes that have their bytes (Q8_0 has six hundredths more than FP8).
-const PRECISIONS: &[(&str, &str, bool)] = &[("BF16", "BF16", false), ("FP8", "Q8_0", true)];
+const PRECISIONS: &[(&str, &str)] = &[("BF16", "BF16"), (FP8, "Q8_0")];
+const FP8: &str = "FP8";
 
 /// Whether this is a case for it.
 pub(super) fn is_case(offer: &Offer, constraints: &Constraints) -> bool {
@@ -31,7 +33,15 @@ pub(super) fn is_case(offer: &Offer, constraints: &Constraints) -> bool {
     let fit = |vendor: Vendor| matches!(vendor, Vendor::Nvidia | Vendor::Amd);
     let all = !cards.is_empty() && cards.iter().all(|c| c.kind == Kind::Discrete && fit(c.vendor));
     let alike = cards.first().is_some_and(|first| cards.iter().all(|c| c.name == first.name));
-    all && alike && constraints.users >= USERS && (offer.server || cards.len() > 1)
+    let many = constraints.users >= USERS && constraints.purpose != Purpose::Embedding;
+    all && alike && many && (offer.server || cards.len() > 1)
+}
+
+/// All models for a purpose in the precisions that it computes, the best first.
+pub(super) fn made(candidates: &[Candidate], purpose: Purpose) -> Vec<Made> {
+    let mut all = super::made_in(candidates, purpose, |_| PRECISIONS);
+    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    all
 }
 
 /// Its answers on one hardware.
@@ -39,61 +49,53 @@ pub(super) fn choices(
     index: usize,
     offer: &Offer,
     candidates: &[Candidate],
+    made: &[Made],
     constraints: &Constraints,
 ) -> Vec<Choice> {
-    let options = RecipeOptions::default();
-    let mut all = Vec::new();
-    for (nth, candidate) in candidates.iter().enumerate() {
-        if !constraints.purpose.takes(candidate) {
-            continue;
-        }
-        for (precision, recipe, fp8) in PRECISIONS {
-            let Some(recipe) = Recipe::find(recipe).filter(|_| offer.fp8 || !fp8) else { continue };
-            let types = recipe.tensor_types(&candidate.model, &options);
-            let weights = Weights::of(&candidate.model, &types);
-            let bits = bits_per_weight(&candidate.model, weights.total());
-            let quality = quality(candidate.parameters, candidate.active, candidate.released, bits);
-            let Some((speed_all, memory)) = serve(offer, &candidate.model, &weights, constraints)
-            else {
-                continue;
-            };
-            let users = constraints.users.max(1) as f64;
-            let part = |all: f64| all / users;
-            let speed = Interval {
-                low: part(speed_all.low),
-                mid: part(speed_all.mid),
-                high: part(speed_all.high),
-            };
-            if speed.mid < constraints.needed_speed() {
-                continue;
-            }
-            let cards = offer.rig.cards.len();
-            let name = offer.rig.cards.first().map_or("", |c| c.name.as_str());
-            all.push(Choice {
-                offer: index,
-                candidate: nth,
-                recipe: precision,
-                engine: Engine::Vllm { parallel: cards },
-                quality,
-                speed,
-                speed_all: speed_all.mid,
-                memory,
-                placement: match cards {
-                    1 => format!("all of it on {name}"),
-                    n => format!("every layer in {n} slices over {n} x {name}"),
-                },
-                whole: true,
-                context: constraints.wishes().context,
-                usd: offer.cost.as_ref().map(|c| c.usd),
-                watts: offer.watts,
-                tokens_per_joule: offer.watts.map(|w| speed_all.mid / f64::from(w.max(1))),
-                reasons: Vec::new(),
-            });
-        }
+    let usable = made.iter().filter_map(|made| {
+        let candidate = candidates.get(made.candidate)?;
+        choice(index, offer, made, candidate, constraints)
+    });
+    usable.take(MOST).collect()
+}
+
+fn choice(
+    index: usize,
+    offer: &Offer,
+    made: &Made,
+    candidate: &Candidate,
+    constraints: &Constraints,
+) -> Option<Choice> {
+    if made.label == FP8 && !offer.fp8 {
+        return None;
     }
-    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
-    all.truncate(MOST);
-    all
+    let (speed_all, memory) = serve(offer, &candidate.model, &made.weights, constraints)?;
+    let speed = each(speed_all, constraints.users);
+    if speed.mid < constraints.needed_speed() {
+        return None;
+    }
+    let cards = offer.rig.cards.len();
+    let name = offer.rig.cards.first().map_or("", |c| c.name.as_str());
+    Some(Choice {
+        offer: index,
+        candidate: made.candidate,
+        recipe: made.label,
+        engine: Engine::Vllm { parallel: cards },
+        quality: made.quality,
+        speed,
+        speed_all: speed_all.mid,
+        memory,
+        placement: match cards {
+            1 => format!("all of it on {name}"),
+            n => format!("every layer in {n} slices over {n} x {name}"),
+        },
+        whole: true,
+        context: constraints.wishes().context,
+        usd: offer.cost.as_ref().map(|c| c.usd),
+        watts: offer.watts,
+        tokens_per_joule: offer.watts.map(|w| speed_all.mid / f64::from(w.max(1))),
+        reasons: Vec::new(),
+    })
 }
 
 /// Tokens per second of all users, and bytes of all cards; `None` where it does not fit.
@@ -124,7 +126,8 @@ fn serve(
     let gain = if count > 1 { TOGETHER * count as f64 } else { 1.0 };
     unit.bandwidth *= gain;
     unit.operations *= gain;
-    let segment = Segment { unit, work: work(model, weights, wishes.depth) };
+    let job = Job { model, weights, wishes };
+    let segment = Segment { unit, work: job.all_work(wishes.depth) };
     Some((speed::decode_batch(&[segment], wishes.users), needed))
 }
 
@@ -138,26 +141,4 @@ fn divides(model: &Model, cards: usize) -> bool {
         Mixer::ShortConv(_) => None,
     });
     heads.into_iter().all(|heads| (heads as usize).is_multiple_of(cards.max(1)))
-}
-
-/// Everything, for one token.
-fn work(model: &Model, weights: &Weights, depth: usize) -> Work {
-    let mut stored = Stored::default();
-    let (mut cache, mut attention) = (0, 0.0);
-    for (block, parts) in model.blocks.iter().zip(&weights.blocks) {
-        stored.add(&parts.dense);
-        stored.add(&parts.experts);
-        let mixing = memory::mixing(&block.mixer, hob_model::KvType::F16, depth);
-        cache += mixing.bytes;
-        attention += mixing.operations;
-    }
-    stored.add(&weights.head);
-    Work {
-        weights: stored.read,
-        all_weights: stored.bytes,
-        cache,
-        blocks: model.blocks.len(),
-        operations: 2.0 * stored.products as f64,
-        attention,
-    }
 }

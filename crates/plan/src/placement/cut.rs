@@ -32,7 +32,8 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    fn all(seat: Seat, blocks: usize, whole: bool) -> Cut {
+    /// Everything at one seat.
+    pub fn all(seat: Seat, blocks: usize, whole: bool) -> Cut {
         Cut { blocks: vec![At { dense: seat, experts: seat }; blocks], head: seat, whole }
     }
 
