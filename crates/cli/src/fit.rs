@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::builder::RangedU64ValueParser;
 use hob_gguf::MetaBuilder;
 use hob_hub::{Hub, HubError};
 use hob_model::hf::{HfConfig, MAX_CONFIG_BYTES};
@@ -48,9 +49,9 @@ pub struct Args {
     /// Type of the cache
     #[arg(long, value_enum, default_value_t)]
     kv: Kv,
-    /// Tokens before the one whose speed is told [default: 0, as benchmarks have it]
-    #[arg(long, value_parser = at_least_one(MOST_TOKENS))]
-    depth: Option<usize>,
+    /// Tokens before the one whose speed is told; benchmarks have none
+    #[arg(long, default_value_t = 0, value_parser = RangedU64ValueParser::<usize>::new().range(0..=MOST_TOKENS))]
+    depth: usize,
     /// Hardware to ask about instead of this machine: "RTX 5090", "2x A100 80GB", "M3 Ultra 512GB"
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
@@ -115,7 +116,7 @@ fn wishes(args: &Args, model: &Model) -> Result<Wishes> {
             "a context of {context} tokens is more than the {trained} that the model was made for; ask for {trained} or less"
         )));
     }
-    let depth = args.depth.unwrap_or(0);
+    let depth = args.depth;
     if depth >= context.max(1) {
         bail!(Usage(format!(
             "a depth of {depth} tokens is not within the context of {context} tokens; give a larger --context"

@@ -10,7 +10,7 @@ use hob_model::{KvType, Model, Recipe, RecipeOptions};
 
 use crate::fit::PUBLISHED_IN_MXFP4;
 use crate::memory::{Weights, bits_per_weight};
-use crate::placement::{Job, Wishes};
+use crate::placement::{Job, Seat, Share, Where, Wishes};
 use crate::speed::Interval;
 
 pub use offers::{Cost, Offer, offer_of_devices, offer_of_machine, offers};
@@ -139,8 +139,12 @@ pub struct Choice {
     pub speed_all: f64,
     /// Bytes of memory.
     pub memory: u64,
-    /// Where it goes, in a line.
-    pub placement: String,
+    /// Where it goes.
+    pub placement: Where,
+    /// Layers, and what of them the cores do.
+    pub layers: usize,
+    /// What lies in main memory.
+    pub cores: Share,
     /// Whether nothing of it is left to slower cores.
     pub whole: bool,
     /// Tokens of every user.
@@ -404,7 +408,9 @@ fn choice(
         speed,
         speed_all,
         memory: placement.total().total(),
-        placement: placement.line(&offer.rig),
+        placement: placement.describe(&offer.rig),
+        layers: candidate.model.blocks.len(),
+        cores: placement.shares.get(&Seat::Cores).copied().unwrap_or_default(),
         whole: placement.whole,
         context: wishes.context,
         usd: offer.cost.as_ref().map(|c| c.usd),

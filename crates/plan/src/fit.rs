@@ -146,7 +146,7 @@ pub fn fit_one(subject: &Subject, recipe: &'static Recipe, rig: &Rig, wishes: &W
         Some(_) => Fits::Partial,
     };
     let line = match &placement {
-        Some(placement) => placement.line(rig),
+        Some(placement) => placement.describe(rig).to_string(),
         None => lack(&memory, rig),
     };
     let file_bytes = subject.size.file_bytes(model, &types);

@@ -13,6 +13,7 @@ use crate::memory::{self, Stored, Weights};
 use crate::rig::Rig;
 use crate::speed::{self, Interval, Segment, Unit, Work};
 use cut::{Costs, Cut};
+pub use words::{Place, Where};
 
 /// What is asked of a placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -100,6 +100,7 @@ pub(super) fn nearest(all: Vec<Choice>, limit: Limit) -> Option<Choice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::{Share, Where};
     use crate::speed::Interval;
 
     fn choice(quality: f64, speed: f64, usd: u32, watts: u32) -> Choice {
@@ -112,7 +113,9 @@ mod tests {
             speed: Interval { low: speed, mid: speed, high: speed },
             speed_all: speed,
             memory: 0,
-            placement: String::new(),
+            placement: Where::Cores { limited: None },
+            layers: 1,
+            cores: Share::default(),
             whole: true,
             context: 8192,
             usd: Some(usd),

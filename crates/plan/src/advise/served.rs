@@ -7,7 +7,7 @@ use hob_model::{CacheLayout, Limits, Mixer, Model, PAGE};
 
 use super::{Candidate, Choice, Constraints, Engine, Made, Offer, Purpose, each};
 use crate::memory::Weights;
-use crate::placement::Job;
+use crate::placement::{Job, Share, Where};
 use crate::speed::{self, Interval, Segment};
 
 /// Users from which on batching outweighs what vLLM asks for.
@@ -85,10 +85,9 @@ fn choice(
         speed,
         speed_all: speed_all.mid,
         memory,
-        placement: match cards {
-            1 => format!("all of it on {name}"),
-            n => format!("every layer in {n} slices over {n} x {name}"),
-        },
+        placement: Where::Sliced { cards, name: name.to_owned() },
+        layers: candidate.model.blocks.len(),
+        cores: Share::default(),
         whole: true,
         context: constraints.wishes().context,
         usd: offer.cost.as_ref().map(|c| c.usd),
