@@ -6,7 +6,7 @@ mod words;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use hob_hub::{CatalogueModel, Hub, ModelKind};
+use hob_hub::{CatalogueModel, Hub, Kind as ModelKind};
 use hob_machine::devices;
 use hob_model::hf::HfConfig;
 use hob_plan::advise::{
