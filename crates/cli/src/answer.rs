@@ -67,7 +67,7 @@ pub struct Local(pub Loaded);
 impl Local {
     /// Loads a file.
     pub fn load(file: ModelFile, flags: &LoadFlags) -> Result<Local> {
-        let available = Machine::detect()?.memory.available_bytes;
+        let available = Machine::host()?.memory.available_bytes;
         let wishes = Wishes {
             context: flags.context,
             threads: flags.threads,

@@ -70,7 +70,7 @@ struct Row {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let file = crate::models::open(&Hub::open()?, &args.model)?;
-    let machine = Machine::detect()?;
+    let machine = Machine::host()?;
     let threads = args.threads.unwrap_or_else(|| default_threads(&machine));
     let limits = limits(args, &file, &machine)?;
     let start = Instant::now();

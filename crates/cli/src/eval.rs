@@ -75,8 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
     let file = crate::models::open(&hub, &args.model)?;
     let mut other = Other::open(&hub, args.against.as_deref())?;
     let text = text(args, &file, &other)?;
-    let threads =
-        args.threads.map_or_else(|| Machine::detect().map(|m| default_threads(&m)), Ok)?;
+    let threads = args.threads.map_or_else(|| Machine::host().map(|m| default_threads(&m)), Ok)?;
     let options = LoadOptions { threads, limits: limits(text.context(), args.ubatch) };
     let load = |file: &ModelFile| {
         let loaded = Runner::load(file.gguf.clone(), &options);

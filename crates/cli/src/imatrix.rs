@@ -117,8 +117,7 @@ fn collect(args: &Args, model: &str, path: &Path) -> Result<Summary> {
     };
     let tokenizer = Tokenizer::from_gguf(file.meta())?;
     let text = EvalText::new(&text, &tokenizer, args.context, args.chunks)?;
-    let threads =
-        args.threads.map_or_else(|| Machine::detect().map(|m| default_threads(&m)), Ok)?;
+    let threads = args.threads.map_or_else(|| Machine::host().map(|m| default_threads(&m)), Ok)?;
     let options = LoadOptions { threads, limits: limits(text.context(), args.ubatch) };
     let scope = Scope { output: args.process_output, perplexity: !args.no_perplexity };
     let mut collector = Collector::load(file.gguf.clone(), &options, scope)

@@ -107,8 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
         };
     }
     warn(&plan);
-    let threads =
-        args.threads.map_or_else(|| Machine::detect().map(|m| default_threads(&m)), Ok)?;
+    let threads = args.threads.map_or_else(|| Machine::host().map(|m| default_threads(&m)), Ok)?;
     let writing = Writing { path: args.output.clone(), replace: args.force, threads };
     let begun = Instant::now();
     let files = write(&plan, &writing)?;

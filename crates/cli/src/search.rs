@@ -42,7 +42,7 @@ struct Row<'a> {
 pub fn run(args: &Args) -> Result<()> {
     let hub = Hub::open()?;
     let words = args.words.join(" ");
-    let free = Machine::detect()?.memory.available_bytes;
+    let free = Machine::host()?.memory.available_bytes;
     let rows: Vec<Row> = hub.search(&words).into_iter().map(|m| row(m, free)).collect();
     let (found, tried) = match args.offline || words.is_empty() {
         true => (Vec::new(), Vec::new()),

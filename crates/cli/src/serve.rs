@@ -205,7 +205,7 @@ impl Signals {
 fn config(args: &Args) -> Result<Config> {
     let available = match args.memory {
         Some(mib) => mib << 20,
-        None => Machine::detect()?.memory.available_bytes,
+        None => Machine::host()?.memory.available_bytes,
     };
     let set = variable("OLLAMA_CONTEXT_LENGTH").and_then(|n| n.parse().ok()).filter(|&n| n > 0);
     let keep = args.keep_alive.or_else(|| keep_alive(&variable("OLLAMA_KEEP_ALIVE")?).ok());

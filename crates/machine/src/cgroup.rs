@@ -1,10 +1,11 @@
-//! The memory that Linux control groups leave this process (kernel documentation: cgroup-v2.rst "Memory", cgroup-v1/memory.rst).
-//! Every level from the process's own group up to the mount counts, because any of them may be the tight one. Files that are missing
-//! or hold something else count as "no limit": inside containers parts of the tree are often hidden. Soft limits are not looked at.
+//! What Linux control groups leave this process of memory and processors (kernel documentation: cgroup-v2.rst "Memory" and "CPU",
+//! cgroup-v1/memory.rst). Every level from the process's own group up to the mount counts, because any of them may be the tight one. Files
+//! that are missing or hold something else count as "no limit": inside containers parts of the tree are often hidden. Soft limits are not
+//! looked at.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+
+use crate::tree::Tree;
 
 /// What a chain of groups allows, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,65 +16,79 @@ pub(crate) struct Headroom {
     pub available: u64,
 }
 
-/// No file read here is larger in practice than a few kB.
-const MAX_FILE: u64 = 64 << 10;
-
-/// The names under which one version of the interface keeps its numbers.
+/// The names under which one version of the interface keeps its numbers about memory.
 struct Files {
-    mount: &'static str,
     limit: &'static str,
     usage: &'static str,
     inactive: &'static str,
 }
 
-const V2: Files = Files {
-    mount: "sys/fs/cgroup",
-    limit: "memory.max",
-    usage: "memory.current",
-    inactive: "inactive_file",
-};
+const V2: Files = Files { limit: "memory.max", usage: "memory.current", inactive: "inactive_file" };
 const V1: Files = Files {
-    mount: "sys/fs/cgroup/memory",
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
     inactive: "total_inactive_file",
 };
 
-/// The memory limit of this process with `root` as the file system's root, `None` when no group sets one.
-pub(crate) fn memory(root: &Path) -> Option<Headroom> {
-    let groups = read(&root.join("proc/self/cgroup"))?;
-    groups.lines().filter_map(|line| chain(root, line)).reduce(tighter)
+/// The memory limit of this process, `None` when no group sets one.
+pub(crate) fn memory(tree: &Tree) -> Option<Headroom> {
+    let levels = levels(tree, "memory");
+    let level = |(group, v2): &(PathBuf, bool)| level(tree, group, if *v2 { &V2 } else { &V1 });
+    levels.iter().filter_map(level).reduce(tighter)
+}
+
+/// Processors whose time this process may use, a fraction included, `None` when no group sets a quota.
+pub(crate) fn processors(tree: &Tree) -> Option<f64> {
+    let quota = |(group, v2): &(PathBuf, bool)| {
+        let (quota, period) = if *v2 {
+            let text = tree.text(group.join("cpu.max"))?;
+            let (quota, period) = text.trim().split_once(' ')?;
+            (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?)
+        } else {
+            let file = |name| tree.number::<u64>(group.join(name));
+            (file("cpu.cfs_quota_us")?, file("cpu.cfs_period_us")?)
+        };
+        (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
+    };
+    levels(tree, "cpu").iter().filter_map(quota).reduce(f64::min)
 }
 
 fn tighter(a: Headroom, b: Headroom) -> Headroom {
     Headroom { limit: a.limit.min(b.limit), available: a.available.min(b.available) }
 }
 
+/// The groups that this process is in, from the mounts down, and whether each is of version 2.
+fn levels(tree: &Tree, controller: &str) -> Vec<(PathBuf, bool)> {
+    let groups = tree.text("proc/self/cgroup").unwrap_or_default();
+    groups.lines().filter_map(|line| chain(line, controller)).flatten().collect()
+}
+
 /// One line of `/proc/self/cgroup` is `id:controllers:path`; version 2 has id 0 and no controllers.
-fn chain(root: &Path, line: &str) -> Option<Headroom> {
+fn chain(line: &str, controller: &str) -> Option<Vec<(PathBuf, bool)>> {
     let mut fields = line.splitn(3, ':');
     let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-    let files = match (id, controllers) {
-        ("0", "") => V2,
-        (_, list) if list.split(',').any(|c| c == "memory") => V1,
+    let (mount, v2) = match (id, controllers) {
+        ("0", "") => (PathBuf::from("sys/fs/cgroup"), true),
+        (_, list) if list.split(',').any(|c| c == controller) => {
+            (Path::new("sys/fs/cgroup").join(controller), false)
+        }
         _ => return None,
     };
     // A path out of the namespace shows as "/../..": only real names lead below the mount.
     let names = Path::new(path).components().filter(|c| matches!(c, Component::Normal(_)));
-    let mut group: PathBuf = root.join(files.mount);
-    let mut tightest = level(&group, &files);
-    for name in names {
+    let mut group = mount.clone();
+    let below = names.map(|name| {
         group.push(name);
-        tightest = [tightest, level(&group, &files)].into_iter().flatten().reduce(tighter);
-    }
-    tightest
+        (group.clone(), v2)
+    });
+    Some(std::iter::once((mount, v2)).chain(below).collect())
 }
 
-fn level(group: &Path, files: &Files) -> Option<Headroom> {
-    let limit = number(&group.join(files.limit))?;
-    let usage = number(&group.join(files.usage)).unwrap_or(0);
+fn level(tree: &Tree, group: &Path, files: &Files) -> Option<Headroom> {
+    let limit = tree.number(group.join(files.limit))?;
+    let usage: u64 = tree.number(group.join(files.usage)).unwrap_or(0);
     let inactive =
-        read(&group.join("memory.stat")).and_then(|s| stat(&s, files.inactive)).unwrap_or(0);
+        tree.text(group.join("memory.stat")).and_then(|s| stat(&s, files.inactive)).unwrap_or(0);
     let used = usage.saturating_sub(inactive);
     Some(Headroom { limit, available: limit.saturating_sub(used) })
 }
@@ -83,36 +98,14 @@ fn stat(text: &str, key: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
-/// A file that holds one number; "max" and everything else is no number.
-fn number(path: &Path) -> Option<u64> {
-    read(path)?.trim().parse().ok()
-}
-
-fn read(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(MAX_FILE).read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use tempfile::TempDir;
-
-    fn tree(files: &[(&str, &[u8])]) -> TempDir {
-        let dir = TempDir::new().unwrap();
-        for (path, content) in files {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        dir
-    }
+    use crate::tree::tests::tree;
 
     #[test]
     fn version_2_takes_the_tightest_level() {
-        let dir = tree(&[
+        let (_dir, files) = tree(&[
             ("proc/self/cgroup", b"0::/a/b\n"),
             ("sys/fs/cgroup/a/memory.max", b"1000\n"),
             ("sys/fs/cgroup/a/memory.current", b"900\n"),
@@ -120,33 +113,32 @@ mod tests {
             ("sys/fs/cgroup/a/b/memory.max", b"800\n"),
             ("sys/fs/cgroup/a/b/memory.current", b"100\n"),
         ]);
-        assert_eq!(memory(dir.path()), Some(Headroom { limit: 800, available: 400 }));
+        assert_eq!(memory(&files), Some(Headroom { limit: 800, available: 400 }));
     }
 
     #[test]
     fn version_1_and_its_hidden_path() {
-        let dir = tree(&[
+        let (_dir, files) = tree(&[
             ("proc/self/cgroup", b"5:cpu,cpuacct:/x\n4:memory:/docker/0123\n0::/\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", b"4096\n"),
             ("sys/fs/cgroup/memory/memory.usage_in_bytes", b"1096\n"),
             ("sys/fs/cgroup/memory/memory.stat", b"inactive_file 5\ntotal_inactive_file 96\n"),
         ]);
-        assert_eq!(memory(dir.path()), Some(Headroom { limit: 4096, available: 3096 }));
+        assert_eq!(memory(&files), Some(Headroom { limit: 4096, available: 3096 }));
     }
 
     #[test]
     fn unlimited_groups_are_none() {
-        let dir =
+        let (_dir, files) =
             tree(&[("proc/self/cgroup", b"0::/a\n"), ("sys/fs/cgroup/a/memory.max", b"max\n")]);
-        assert_eq!(memory(dir.path()), None);
-        assert_eq!(memory(TempDir::new().unwrap().path()), None);
+        assert_eq!(memory(&files), None);
     }
 
     #[test]
     fn a_path_cannot_leave_the_mount() {
-        let dir =
+        let (_dir, files) =
             tree(&[("proc/self/cgroup", b"0::/../../secret\n"), ("secret/memory.max", b"1\n")]);
-        assert_eq!(memory(dir.path()), None);
+        assert_eq!(memory(&files), None);
     }
 
     #[test]
@@ -162,26 +154,47 @@ mod tests {
             &[b'9'; 100_000],
         ];
         for value in bad {
-            let dir = tree(&[
+            let (_dir, files) = tree(&[
                 ("proc/self/cgroup", b"0::/a\n:::\n0\n4:memory\n"),
                 ("sys/fs/cgroup/a/memory.max", value),
                 ("sys/fs/cgroup/memory.max", b"77"),
                 ("sys/fs/cgroup/memory.current", value),
                 ("sys/fs/cgroup/memory.stat", value),
             ]);
-            assert_eq!(memory(dir.path()).map(|h| h.limit), Some(77));
-            let dir = tree(&[("proc/self/cgroup", value)]);
-            assert_eq!(memory(dir.path()), None);
+            assert_eq!(memory(&files).map(|h| h.limit), Some(77));
+            let (_dir, files) = tree(&[("proc/self/cgroup", value)]);
+            assert_eq!(memory(&files), None);
         }
     }
 
     #[test]
     fn usage_above_the_limit_leaves_nothing() {
-        let dir = tree(&[
+        let (_dir, files) = tree(&[
             ("proc/self/cgroup", b"0::/\n"),
             ("sys/fs/cgroup/memory.max", b"10"),
             ("sys/fs/cgroup/memory.current", b"11"),
         ]);
-        assert_eq!(memory(dir.path()), Some(Headroom { limit: 10, available: 0 }));
+        assert_eq!(memory(&files), Some(Headroom { limit: 10, available: 0 }));
+    }
+
+    #[test]
+    fn quotas_of_processors_in_both_versions() {
+        let (_dir, files) = tree(&[
+            ("proc/self/cgroup", b"0::/a/b\n"),
+            ("sys/fs/cgroup/cpu.max", b"max 100000\n"),
+            ("sys/fs/cgroup/a/cpu.max", b"250000 100000\n"),
+            ("sys/fs/cgroup/a/b/cpu.max", b"400000 100000\n"),
+        ]);
+        assert_eq!(processors(&files), Some(2.5));
+        let (_dir, files) = tree(&[
+            ("proc/self/cgroup", b"3:cpu,cpuacct:/x\n"),
+            ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", b"-1\n"),
+            ("sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", b"50000\n"),
+            ("sys/fs/cgroup/cpu/x/cpu.cfs_period_us", b"100000\n"),
+        ]);
+        assert_eq!(processors(&files), Some(0.5));
+        let (_dir, files) =
+            tree(&[("proc/self/cgroup", b"0::/\n"), ("sys/fs/cgroup/cpu.max", b"9 0")]);
+        assert_eq!(processors(&files), None);
     }
 }

@@ -62,8 +62,74 @@ pub struct Gpu {
     pub power_limit_watts: Option<f64>,
     /// Addresses of other cards that it reaches by a link of their own (NVLink, xGMI).
     pub peers: Vec<String>,
-    /// What is wrong with it or unknown of it, one sentence each.
-    pub problems: Vec<String>,
+    /// What is wrong with it or unknown of it.
+    pub problems: Vec<Problem>,
+}
+
+impl Gpu {
+    /// A GPU of which nothing is known: what others are made from.
+    pub fn unknown() -> Gpu {
+        Gpu {
+            name: String::new(),
+            vendor: Vendor::Other,
+            kind: Kind::Discrete,
+            memory_bytes: None,
+            free_bytes: None,
+            pci_id: None,
+            address: None,
+            driver: None,
+            link: None,
+            numa_node: None,
+            power_limit_watts: None,
+            peers: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+}
+
+/// Why a GPU cannot be used, or why something is not known of it. Its text is an English sentence; `doctor` has others and remedies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Problem {
+    /// The kernel has no driver for it, or none is loaded.
+    #[error("it has no driver")]
+    NoDriver,
+    /// The driver that is loaded can show pictures, but not compute.
+    #[error("its driver, {0}, does not compute")]
+    DisplayDriver(String),
+    /// It is set aside for a virtual machine.
+    #[error("it is set aside for a virtual machine (vfio-pci)")]
+    SetAside,
+    /// The driver did not answer in time.
+    #[error("its driver does not answer")]
+    DriverHangs,
+    /// The library through which the driver is asked is not installed, or not passed into the container.
+    #[error("the driver's library, {0}, is not installed here")]
+    NoLibrary(String),
+    /// The library belongs to another version of the driver than the one that is loaded.
+    #[error("the driver was updated but not loaded anew since")]
+    DriverMismatch,
+    /// The driver answered with an error.
+    #[error("its driver reports: {0}")]
+    DriverSays(String),
+    /// The driver does not tell how much memory it has.
+    #[error("its driver does not tell how much memory it has")]
+    MemoryUnknown,
+    /// The file through which programs reach it is not there: it was not passed into the container.
+    #[error("/dev/dri/{0} is not there")]
+    NoDeviceFile(String),
+    /// The file through which programs reach it is not open to this user.
+    #[error("this user may not open /dev/dri/{0}")]
+    NoPermission(String),
+    /// It is divided into instances (MIG), of which hob sees none.
+    #[error("it is divided into instances (MIG)")]
+    Divided,
+    /// It belongs to Windows, which tells nothing of it here (WSL).
+    #[error("it is reached through Windows, which tells nothing of it here")]
+    BehindWindows,
+    /// GPUs are not looked for on this system, but for those whose maker is named.
+    #[error("on this system only GPUs of {0} are looked for")]
+    OnlyLookedFor(String),
 }
 
 /// A PCI Express link.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The widest instruction set with a name in hob, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Isa {
     /// AVX-512 (F, BW, DQ, VL) with the VNNI dot products.
     #[serde(rename = "avx512-vnni")]
@@ -19,11 +19,23 @@ pub enum Isa {
     #[serde(rename = "neon")]
     Neon,
     /// None of these.
+    #[default]
     #[serde(rename = "scalar")]
     Scalar,
 }
 
 impl Isa {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512Vnni => "avx512-vnni",
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Neon => "neon",
+            Isa::Scalar => "scalar",
+        }
+    }
+
     /// The best set that these features make up.
     pub(crate) fn best(features: &[&str]) -> Isa {
         let all = |names: &[&str]| names.iter().all(|n| features.contains(n));
@@ -103,7 +115,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_report() {
-        assert_eq!(serde_json::to_string(&Isa::Avx512Vnni).unwrap(), "\"avx512-vnni\"");
-        assert_eq!(serde_json::to_string(&Isa::Scalar).unwrap(), "\"scalar\"");
+        for isa in [Isa::Avx512Vnni, Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Scalar] {
+            assert_eq!(serde_json::to_string(&isa).unwrap(), format!("\"{}\"", isa.name()));
+        }
     }
 }

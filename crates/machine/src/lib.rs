@@ -1,34 +1,58 @@
-//! hob-machine: asks the hardware what is there. Plain data out, nothing decided and nothing cached: the planner does arithmetic on
-//! these numbers, `doctor` prints them. The operating system's own figures come from `sysinfo`; what it does not know (the memory a
-//! control group leaves this process, the instruction sets that hob has kernels for) is read here. No GPUs and no measured bandwidth yet.
+//! hob-machine: asks the machine what it has. Plain data out, nothing decided and nothing cached: the planner does arithmetic on these
+//! numbers, `doctor` prints them. Linux is read from its own files, other systems through `sysinfo`. Nothing is measured here, and no
+//! driver can hold anybody up (`patience`): what does not answer is a GPU's problem and no more.
 
+#[cfg(any(target_os = "macos", test))]
+mod apple;
+#[cfg(target_os = "linux")]
 mod cgroup;
+pub mod disk;
+mod fingerprint;
 mod gpu;
 mod isa;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(any(target_os = "linux", windows))]
+mod nvml;
+mod patience;
+#[cfg(any(not(target_os = "linux"), test))]
+mod portable;
 mod probe;
-
-use std::path::Path;
+#[cfg(target_os = "linux")]
+mod tree;
 
 use serde::{Deserialize, Serialize};
-use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-pub use gpu::{Gpu, Kind, Link, Vendor};
+pub use disk::{Disk, DiskKind};
+pub use fingerprint::fingerprint;
+pub use gpu::{Gpu, Kind, Link, Problem, Vendor};
 pub use isa::Isa;
 pub use probe::{KernelSpeed, Probe};
 
 /// This machine as a process on it sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Processor cores and instruction sets.
     pub cpu: Cpu,
     /// Main memory.
     pub memory: Memory,
+    /// Where memory is moved to when there is too little of it.
+    pub swap: Swap,
+    /// Parts of main memory that are nearer to some cores than to others; one at most where all is alike, none where that is not known.
+    pub numa: Vec<Node>,
+    /// Graphics processors and accelerators, those without a driver too, in the order of their addresses. Adapters that only show pictures
+    /// (of servers and virtual machines) are left out.
+    pub gpus: Vec<Gpu>,
+    /// The operating system and what it runs in.
+    pub system: System,
+    /// What could not be found out.
+    pub problems: Vec<Problem>,
 }
 
 /// The processor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
-    /// Marketing name as the processor reports it; empty when it reports none (many ARM machines).
+    /// Marketing name as the processor reports it, or its cores' where there is none (ARM); empty when neither is known.
     pub brand: String,
     /// Cores that own their arithmetic units; at most `logical_cores`.
     pub physical_cores: usize,
@@ -40,17 +64,104 @@ pub struct Cpu {
     pub isa: Isa,
     /// The single CPU features that matter to the kernels, in the spelling of Rust's `target_feature`.
     pub features: Vec<String>,
+    /// Caches of the second and third level, as far as known.
+    pub caches: Vec<Cache>,
+    /// How the system sets the clock; `None` where it does not (in virtual machines) or does not tell.
+    pub clock: Option<Clock>,
+}
+
+/// Caches of one level and size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// 2 or 3.
+    pub level: u8,
+    /// Bytes of one of them.
+    pub bytes: u64,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// How the system sets the processor's clock (Linux: cpufreq).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// The driver, such as `amd-pstate-epp`.
+    pub driver: Option<String>,
+    /// The rule, such as `powersave`; what that means depends on the driver.
+    pub governor: Option<String>,
+    /// What the processor itself is to prefer, such as `balance_performance`.
+    pub preference: Option<String>,
 }
 
 /// Main memory, in bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
+    /// What the system has, whatever this process may use of it. What firmware and kernel keep for themselves is not counted.
+    pub installed_bytes: u64,
     /// Installed memory, or the control group's limit where that is lower.
     pub total_bytes: u64,
     /// What a new allocation can count on without swapping, under the same limit.
     pub available_bytes: u64,
     /// The control group's limit, when one below the installed memory applies.
     pub limit_bytes: Option<u64>,
+    /// Channels with memory in them. Known of servers whose kernel watches memory errors (EDAC), hardly anywhere else.
+    pub channels: Option<u32>,
+}
+
+/// Swap space, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// All of it; 0 without any.
+    pub total_bytes: u64,
+    /// What is not in use.
+    pub free_bytes: u64,
+}
+
+/// A NUMA node: memory, and the cores that are near to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The system's number of it.
+    pub id: u32,
+    /// Numbers of the hardware threads; empty for memory without cores.
+    pub cpus: Vec<u32>,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes that nothing uses, not even as a cache of files.
+    pub free_bytes: u64,
+}
+
+/// The operating system and what it runs in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct System {
+    /// Its name and version, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub name: String,
+    /// The kernel's version.
+    pub kernel: Option<String>,
+    /// The processor's architecture, such as `x86_64`.
+    pub architecture: String,
+    /// The container that this process is in.
+    pub container: Option<Container>,
+    /// The version of the Windows Subsystem for Linux, inside one.
+    pub wsl: Option<u8>,
+    /// What the virtual machine is made by, inside one: `KVM`, or `unknown`.
+    pub virtual_machine: Option<String>,
+    /// What the computer is called by its maker.
+    pub model: Option<String>,
+}
+
+/// What made a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    /// Docker, or what leaves the same mark.
+    Docker,
+    /// Podman.
+    Podman,
+    /// A pod of Kubernetes.
+    Kubernetes,
+    /// LXC, LXD or Incus.
+    Lxc,
+    /// Another one.
+    Other,
 }
 
 /// Why a machine could not be described.
@@ -62,60 +173,61 @@ pub enum MachineError {
 }
 
 impl Machine {
-    /// Describes the machine this process runs on. Takes a few milliseconds; call it once.
+    /// Describes the machine this process runs on, with its GPUs. Takes some milliseconds where the drivers answer at once, up to a second
+    /// where one has to wake a card, and 2.5 seconds where one hangs; call it once.
     ///
     /// # Errors
     /// [`MachineError::NoMemory`] when the operating system tells no memory size.
     pub fn detect() -> Result<Machine, MachineError> {
-        let kinds = RefreshKind::nothing()
-            .with_memory(MemoryRefreshKind::nothing().with_ram())
-            .with_cpu(CpuRefreshKind::nothing());
-        let system = System::new_with_specifics(kinds)
-            .map_err(|e| MachineError::NoMemory(format!(": {e:?}")))?;
-        if system.total_memory() == 0 {
-            return Err(MachineError::NoMemory(String::new()));
+        let mut machine = Machine::host()?;
+        #[cfg(target_os = "linux")]
+        {
+            let tree = tree::Tree::at("/".as_ref());
+            machine.gpus = linux::gpus(&tree, &machine.memory, Some(nvml::query));
         }
-        let group = cgroup::memory(Path::new("/"));
-        Ok(Machine {
-            cpu: cpu(&system),
-            memory: memory(system.total_memory(), system.available_memory(), group),
-        })
+        #[cfg(not(target_os = "linux"))]
+        portable::gpus(&mut machine);
+        Ok(machine)
+    }
+
+    /// Everything but the GPUs: no driver is asked, so it takes a few milliseconds.
+    ///
+    /// # Errors
+    /// As [`Machine::detect`].
+    pub fn host() -> Result<Machine, MachineError> {
+        #[cfg(target_os = "linux")]
+        let mut machine = linux::host(&tree::Tree::at("/".as_ref()))?;
+        #[cfg(not(target_os = "linux"))]
+        let mut machine = portable::host()?;
+        let features = isa::features();
+        machine.cpu.isa = Isa::best(&features);
+        machine.cpu.features = features.iter().map(|f| (*f).to_owned()).collect();
+        machine.cpu.usable_cores = std::thread::available_parallelism().map_or(1, usize::from);
+        machine.cpu.logical_cores = machine.cpu.logical_cores.max(machine.cpu.usable_cores);
+        Ok(machine)
+    }
+
+    /// The machine that the files below `root` tell of, as those of `/` tell of this one; instruction sets by the kernel's word. No driver's
+    /// library is asked.
+    ///
+    /// # Errors
+    /// As [`Machine::detect`].
+    #[cfg(target_os = "linux")]
+    pub fn detect_in(root: &std::path::Path) -> Result<Machine, MachineError> {
+        let tree = tree::Tree::at(root);
+        let mut machine = linux::host(&tree)?;
+        machine.gpus = linux::gpus(&tree, &machine.memory, None);
+        Ok(machine)
     }
 }
 
 /// The name that this machine gives itself.
 pub fn host_name() -> Option<String> {
-    System::host_name().ok()
-}
-
-fn cpu(system: &System) -> Cpu {
-    let usable = std::thread::available_parallelism().map_or(1, usize::from);
-    let logical = system.cpus().len().max(usable);
-    let physical = System::physical_core_count().unwrap_or(logical).clamp(1, logical);
-    let brand = system.cpus().first().map_or("", |c| c.brand()).trim().to_owned();
-    let features = isa::features();
-    Cpu {
-        brand,
-        physical_cores: physical,
-        logical_cores: logical,
-        usable_cores: usable,
-        isa: Isa::best(&features),
-        features: features.iter().map(|f| (*f).to_owned()).collect(),
-    }
-}
-
-/// Narrows the machine's memory to what a control group leaves. A limit above the installed memory is none (version 1 writes a huge
-/// number for "unlimited").
-fn memory(total: u64, available: u64, group: Option<cgroup::Headroom>) -> Memory {
-    let available = available.min(total);
-    match group.filter(|g| g.limit < total) {
-        None => Memory { total_bytes: total, available_bytes: available, limit_bytes: None },
-        Some(g) => Memory {
-            total_bytes: g.limit,
-            available_bytes: available.min(g.available),
-            limit_bytes: Some(g.limit),
-        },
-    }
+    #[cfg(target_os = "linux")]
+    let name = tree::Tree::at("/".as_ref()).line("proc/sys/kernel/hostname");
+    #[cfg(not(target_os = "linux"))]
+    let name = portable::host_name();
+    name
 }
 
 #[cfg(test)]
@@ -127,6 +239,7 @@ mod tests {
         let m = Machine::detect().unwrap();
         assert!(m.memory.total_bytes > 64 << 20);
         assert!(m.memory.available_bytes <= m.memory.total_bytes);
+        assert!(m.memory.total_bytes <= m.memory.installed_bytes);
         assert!(m.cpu.physical_cores >= 1 && m.cpu.physical_cores <= m.cpu.logical_cores);
         assert!(m.cpu.usable_cores >= 1 && m.cpu.usable_cores <= m.cpu.logical_cores);
         let json = serde_json::to_value(&m).unwrap();
@@ -135,32 +248,20 @@ mod tests {
     }
 
     #[test]
-    fn features_agree_with_the_kernel() {
-        let Ok(info) = std::fs::read_to_string("/proc/cpuinfo") else { return };
-        if !cfg!(target_arch = "x86_64") {
-            return;
-        }
-        let flags = info.lines().find(|l| l.starts_with("flags")).unwrap_or("");
-        let has = |f: &str| flags.split_whitespace().any(|w| w == f);
-        let found = isa::features();
-        for name in ["avx2", "fma", "f16c"] {
-            assert_eq!(found.contains(&name), has(name), "{name}");
-        }
-        assert_eq!(found.contains(&"avx512vnni"), has("avx512_vnni"));
+    #[cfg(target_os = "linux")]
+    fn the_kernels_files_and_the_processor_agree() {
+        let files = Machine::detect_in("/".as_ref()).unwrap();
+        let asked = Machine::host().unwrap();
+        assert_eq!(files.cpu, asked.cpu);
+        assert_eq!(files.memory.installed_bytes, asked.memory.installed_bytes);
     }
 
     #[test]
-    fn a_limit_above_the_installed_memory_is_none() {
-        let group = Some(cgroup::Headroom { limit: u64::MAX >> 1, available: 5 });
-        let m = memory(100, 90, group);
-        assert_eq!(m, Memory { total_bytes: 100, available_bytes: 90, limit_bytes: None });
-    }
-
-    #[test]
-    fn a_limit_narrows_both_numbers() {
-        let m = memory(100, 90, Some(cgroup::Headroom { limit: 50, available: 20 }));
-        assert_eq!(m, Memory { total_bytes: 50, available_bytes: 20, limit_bytes: Some(50) });
-        let m = memory(100, 10, Some(cgroup::Headroom { limit: 50, available: 20 }));
-        assert_eq!(m.available_bytes, 10);
+    fn problems_have_names_and_sentences() {
+        let json = |p: &Problem| serde_json::to_string(p).unwrap();
+        assert_eq!(json(&Problem::NoDriver), "\"no-driver\"");
+        let says = Problem::DriverSays("lost".to_owned());
+        assert_eq!(json(&says), "{\"driver-says\":\"lost\"}");
+        assert_eq!(says.to_string(), "its driver reports: lost");
     }
 }

@@ -63,7 +63,7 @@ impl Chooser {
         let published = hub.published(reference).ok().flatten();
         let describe = |p: &Published| HfConfig::parse(&p.config.to_string()).ok()?.describe().ok();
         let model = published.and_then(|(_, published)| describe(published));
-        let available = Machine::detect().map_or(u64::MAX, |m| m.memory.available_bytes);
+        let available = Machine::host().map_or(u64::MAX, |m| m.memory.available_bytes);
         Chooser::of(model, available)
     }
 

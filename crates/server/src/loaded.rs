@@ -118,7 +118,7 @@ impl Loaded {
         let memory = hob_model::footprint(&model, &context.limits, file.weight_bytes()).total();
         let threads = match wishes.threads {
             Some(threads) => threads,
-            None => default_threads(&Machine::detect()?),
+            None => default_threads(&Machine::host()?),
         };
         let options = LoadOptions { threads, limits: context.limits };
         let refused = |source| LoadError::Engine { name: name.clone(), source };

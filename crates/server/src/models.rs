@@ -295,7 +295,7 @@ impl Models {
 
     /// How the next is loaded, with the memory that is left for it.
     fn wishes(&self, context: Option<usize>) -> Result<Wishes, ApiError> {
-        let machine = Machine::detect().map_err(LoadError::from)?;
+        let machine = Machine::host().map_err(LoadError::from)?;
         let taken: u64 = self.slots().iter().map(|slot| slot.loaded.memory).sum();
         let most = self.settings.wishes.available.min(machine.memory.available_bytes);
         let wishes = &self.settings.wishes;

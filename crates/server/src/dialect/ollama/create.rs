@@ -395,7 +395,7 @@ fn quantized(
     let plan = Plan::new(&source.gguf, &options).map_err(refusal)?;
     let target = hub.gather(&[])?;
     let path = target.folder().join("quantized.gguf");
-    let threads = Machine::detect().map_or(1, |m| default_threads(&m));
+    let threads = Machine::host().map_or(1, |m| default_threads(&m));
     let writing = Writing { path: path.clone(), replace: false, threads };
     let total = plan.total_bytes();
     let status = format!("quantizing {} model to {}", source.recipe(), recipe.name);

@@ -53,7 +53,7 @@ pub async fn recommendations(Shared(state): Shared<State>) -> Result<Response, A
 }
 
 fn recommended(hub: &Hub, most: u64) -> Vec<Value> {
-    let available = Machine::detect().map_or(most, |m| m.memory.available_bytes.min(most));
+    let available = Machine::host().map_or(most, |m| m.memory.available_bytes.min(most));
     let chat = |m: &&CatalogueModel| m.kinds.first().is_some_and(|kind| *kind == For::Chat);
     let mut models: Vec<&CatalogueModel> = hub.search("").into_iter().filter(chat).collect();
     models.sort_by_key(|m| std::cmp::Reverse(m.parameters));
