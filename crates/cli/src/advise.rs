@@ -7,7 +7,6 @@ mod words;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use hob_hub::{CatalogueModel, Hub, Kind as ModelKind};
-use hob_machine::devices;
 use hob_model::hf::HfConfig;
 use hob_plan::advise::{
     self, Candidate, Choice, Constraints, Offer, Purpose, offer_of_devices, offer_of_machine,
@@ -17,8 +16,9 @@ use hob_plan::speed::Interval;
 use serde_json::{Value, json};
 
 use crate::answer::at_least_one;
+use crate::hardware::Hardware;
 use crate::out::Usage;
-use crate::{grid, hardware, out};
+use crate::{grid, out};
 pub use words::Lang;
 
 /// Answers of the list.
@@ -45,9 +45,8 @@ pub struct Args {
     /// Only what one carries about
     #[arg(long)]
     portable: bool,
-    /// Hardware that is there or wished for: "RTX 5090", "2x A100 80GB", "M3 Ultra 512GB"
-    #[arg(long, value_name = "NAME")]
-    device: Option<String>,
+    #[command(flatten)]
+    hardware: Hardware,
     /// Only hardware for this system
     #[arg(long, value_enum)]
     os: Option<Os>,
@@ -135,12 +134,16 @@ fn question(args: &Args) -> Result<Question> {
     let hub = Hub::open()?;
     let candidates = candidates(&hub.search(""));
     let buying = args.budget.is_some() || args.max_watts.is_some() || args.portable;
-    let (offers, given) = match &args.device {
-        Some(text) => (vec![offer_of_devices(&devices::parse(text)?)], true),
+    let named = args.hardware.named()?;
+    let (offers, given) = match &named {
+        Some(wanted) => {
+            let offer = offer_of_devices(wanted);
+            (vec![Offer { rig: args.hardware.given(offer.rig), ..offer }], true)
+        }
         None if buying => (offers(), false),
-        None => (vec![offer_of_machine(hardware::rig(None)?)], true),
+        None => (vec![offer_of_machine(args.hardware.rig()?)], true),
     };
-    if given && args.device.is_none() && args.os.is_some() {
+    if given && named.is_none() && args.os.is_some() {
         bail!(Usage("--os chooses among hardware: give --budget, --max-watts or --portable, too".into()));
     }
     Ok(Question { constraints, offers, candidates, given })

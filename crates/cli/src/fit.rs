@@ -19,8 +19,9 @@ use hob_server::ModelFile;
 use serde_json::Value;
 
 use crate::answer::{Kv, at_least_one};
+use crate::hardware::Hardware;
 use crate::out::Usage;
-use crate::{hardware, out, quality};
+use crate::{out, quality};
 
 /// Context that is asked about where nobody says, if the model has that much.
 const USUAL_CONTEXT: usize = 8192;
@@ -52,9 +53,8 @@ pub struct Args {
     /// Tokens before the one whose speed is told; benchmarks have none
     #[arg(long, default_value_t = 0, value_parser = RangedU64ValueParser::<usize>::new().range(0..=MOST_TOKENS))]
     depth: usize,
-    /// Hardware to ask about instead of this machine: "RTX 5090", "2x A100 80GB", "M3 Ultra 512GB"
-    #[arg(long, value_name = "NAME")]
-    device: Option<String>,
+    #[command(flatten)]
+    hardware: Hardware,
     /// Files made without an importance matrix: other types in some recipes
     #[arg(long)]
     no_imatrix: bool,
@@ -90,7 +90,7 @@ struct Report<'a> {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let subject = subject(&args.model)?;
-    let rig = hardware::rig(args.device.as_deref())?;
+    let rig = args.hardware.rig()?;
     let wishes = wishes(args, &subject.model)?;
     let options = RecipeOptions { importance: !args.no_imatrix, ..RecipeOptions::default() };
     let asked = fit::Subject { model: &subject.model, size: &subject.size, options: &options };

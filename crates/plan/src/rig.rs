@@ -117,6 +117,23 @@ impl Card {
 }
 
 impl Rig {
+    /// The same rig whose GPU was given so many bytes of the memory that it shares: by a setting of firmware or system.
+    #[must_use]
+    pub fn with_gpu_memory(mut self, bytes: u64) -> Rig {
+        let bytes = bytes.min(self.host.free);
+        for card in self.cards.iter_mut().filter(|card| card.kind == Kind::Integrated) {
+            (card.memory, card.free) = (bytes, bytes);
+        }
+        self.host.limit = self.host.limit.map(|_| bytes);
+        self
+    }
+
+    /// What its GPU may use of memory that it shares, if it has such a one.
+    pub fn shared_limit(&self) -> Option<u64> {
+        let card = self.cards.iter().find(|card| card.kind == Kind::Integrated);
+        card.map(|card| card.memory).or(self.host.limit)
+    }
+
     /// Whether it has a GPU of any kind.
     pub fn has_gpu(&self) -> bool {
         self.host.kind == Kind::Unified || !self.cards.is_empty()
@@ -137,10 +154,4 @@ fn left_by_system(memory: u64) -> u64 {
 /// What driver and desktop leave of a card's memory.
 fn left_by_driver(memory: u64) -> u64 {
     memory.saturating_sub((256 << 20) + memory / 32)
-}
-
-/// The part of a unified memory that Apple's systems give the GPU (`recommendedMaxWorkingSetSize`): two thirds, and three quarters of more than
-/// 36 GiB.
-fn apple_limit(memory: u64) -> u64 {
-    if memory > 36 << 30 { memory / 4 * 3 } else { memory / 3 * 2 }
 }

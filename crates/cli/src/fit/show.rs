@@ -119,26 +119,11 @@ fn kv(report: &Report) -> &'static str {
 
 fn notes(report: &Report) -> Vec<String> {
     let mut notes = report.rig.notes.clone();
-    if let Some(limit) = report.rig.host.limit {
-        notes.push(limit_note(report, limit));
-    }
+    notes.extend(hardware::limit_note(&report.rig));
     if report.rig.has_gpu() {
         notes.push(hardware::GPU_SPEEDS.to_owned());
     }
     notes
-}
-
-/// What a unified chip's GPU may use, and how to give it more.
-fn limit_note(report: &Report, limit: u64) -> String {
-    let (limit, memory) = (out::memory_size(limit), report.rig.host.memory);
-    let more = (memory / 100 * 92) >> 20;
-    match report.rig.host.vendor {
-        hob_machine::Vendor::Apple => format!(
-            "The GPU may use {limit} of {} as the system comes; `sudo sysctl iogpu.wired_limit_mb={more}` gives it more until the next start.",
-            out::memory_size(memory)
-        ),
-        _ => format!("The GPU may use {limit} of {}.", out::memory_size(memory)),
-    }
 }
 
 fn heading(report: &Report) -> String {

@@ -3,7 +3,7 @@
 use hob_machine::devices::{Device, Form, Wanted};
 use hob_machine::{Kind, Vendor};
 
-use super::{Card, Host, Rig, apple_limit, left_by_driver, left_by_system};
+use super::{Card, Host, Rig, left_by_driver, left_by_system};
 
 /// The computer around cards that are named alone.
 struct Around {
@@ -123,20 +123,13 @@ fn host_of_chip(wanted: &Wanted) -> Host {
         bandwidth: device.bandwidth,
         // The rates of an integrated GPU are not those of the cores beside it.
         operations: if device.kind == Kind::Integrated { LAPTOP.operations } else { device.fp16 },
-        limit: unified.then(|| shared_limit(device, wanted.memory)),
+        limit: unified.then(|| device.gpu_memory(wanted.memory)),
         probe: None,
     }
 }
 
-fn shared_limit(device: &Device, memory: u64) -> u64 {
-    match device.vendor {
-        Vendor::Apple => apple_limit(memory),
-        _ => (device.shared_limit.unwrap_or(0.5).clamp(0.0, 1.0) * memory as f64) as u64,
-    }
-}
-
 fn shared_card(wanted: &Wanted, host: &Host) -> Card {
-    let limit = shared_limit(wanted.device, wanted.memory);
+    let limit = wanted.device.gpu_memory(wanted.memory);
     Card {
         name: wanted.device.name.clone(),
         kind: Kind::Integrated,

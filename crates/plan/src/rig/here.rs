@@ -3,7 +3,7 @@
 use hob_machine::devices::{self, Device};
 use hob_machine::{Gpu, Isa, Kind, Link, Machine, Probe, Vendor};
 
-use super::{Card, Host, Rig, apple_limit, left_by_driver};
+use super::{Card, Host, Rig, left_by_driver};
 
 /// Bytes per second from memory of a machine that is in no table: two channels of DDR4, and the channels of a server that a guest shares.
 const DESKTOP_BANDWIDTH: f64 = 40e9;
@@ -18,15 +18,21 @@ const USUAL_LINK: Link = Link { generation: 4, lanes: 16 };
 /// The rig that a machine is.
 pub fn rig_of_machine(machine: &Machine, probe: Option<&Probe>) -> Rig {
     let mut notes = Vec::new();
-    let chip = devices::by_name(&machine.cpu.brand);
+    let brand = &machine.cpu.brand;
+    // A name that tells of graphics is theirs; the memory is the same.
+    let chip = devices::processor(brand).or_else(|| devices::by_name(brand));
     let unified = machine.gpus.iter().find(|g| g.kind == Kind::Unified);
     let host = host(machine, chip, unified, probe);
     let mut cards = Vec::new();
     let beside = |g: &&Gpu| matches!(g.kind, Kind::Discrete | Kind::Integrated);
     for gpu in machine.gpus.iter().filter(beside) {
-        match devices::matching(gpu) {
-            Some(device) => cards.extend(card(gpu, device, &host, &mut notes)),
-            None => notes.push(format!(
+        let hindrance = gpu.problems.iter().find(|problem| problem.hinders());
+        match (hindrance, devices::matching(gpu)) {
+            (Some(problem), _) => {
+                notes.push(format!("{} is left out: {problem}; see hob doctor.", gpu.name));
+            }
+            (None, Some(device)) => cards.extend(card(gpu, device, &host, &mut notes)),
+            (None, None) => notes.push(format!(
                 "{} is not in the device table and is left out; name it with --device.",
                 gpu.name
             )),
@@ -68,17 +74,12 @@ fn host(
             Some(table) if is_unified || probe.is_none() => table.fp16,
             _ => operations(machine, probe),
         },
-        limit: is_unified.then(|| limit(unified, table, memory)),
+        limit: is_unified.then(|| {
+            let told = unified.and_then(|gpu| gpu.memory_bytes);
+            told.or(table.map(|t| t.gpu_memory(memory))).unwrap_or(memory / 2).min(memory)
+        }),
         probe: probe.cloned(),
     }
-}
-
-fn limit(unified: Option<&Gpu>, table: Option<&Device>, memory: u64) -> u64 {
-    let by_rule = match table {
-        Some(Device { vendor: Vendor::Apple, .. }) | None => apple_limit(memory),
-        Some(device) => (device.shared_limit.unwrap_or(0.75) * memory as f64) as u64,
-    };
-    unified.and_then(|g| g.memory_bytes).unwrap_or(by_rule).min(memory)
 }
 
 fn vendor(brand: &str) -> Vendor {
@@ -119,7 +120,7 @@ fn operations(machine: &Machine, probe: Option<&Probe>) -> f64 {
 fn card(gpu: &Gpu, device: &Device, host: &Host, notes: &mut Vec<String>) -> Option<Card> {
     let integrated = gpu.kind == Kind::Integrated;
     let by_table = match integrated {
-        true => Some((device.shared_limit.unwrap_or(0.5) * host.memory as f64) as u64),
+        true => Some(device.gpu_memory(host.memory)),
         false => device.memory.first().copied(),
     };
     let Some(memory) = gpu.memory_bytes.or(by_table) else {
