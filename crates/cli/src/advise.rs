@@ -106,7 +106,8 @@ fn speed(text: &str) -> Result<f64, String> {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let question = question(args)?;
-    let answer = advise::advise(&question.offers, &question.candidates, &question.constraints, MOST);
+    let answer =
+        advise::advise(&question.offers, &question.candidates, &question.constraints, MOST);
     if args.json {
         return out::print_json(&json_of(&question, &answer));
     }
@@ -144,7 +145,9 @@ fn question(args: &Args) -> Result<Question> {
         None => (vec![offer_of_machine(args.hardware.rig()?)], true),
     };
     if given && named.is_none() && args.os.is_some() {
-        bail!(Usage("--os chooses among hardware: give --budget, --max-watts or --portable, too".into()));
+        bail!(Usage(
+            "--os chooses among hardware: give --budget, --max-watts or --portable, too".into()
+        ));
     }
     Ok(Question { constraints, offers, candidates, given })
 }
@@ -211,9 +214,7 @@ fn json_of(question: &Question, answer: &Result<Vec<Choice>, advise::Nothing>) -
     let (choices, without) = match answer {
         Ok(list) => (list.as_slice(), Vec::new()),
         Err(nothing) => {
-            let nearest = |(limit, choice): &(advise::Limit, Choice)| {
-                json!({"constraint": words::limit_name(*limit), "nearest": choice_json(question, choice)})
-            };
+            let nearest = |(limit, choice): &(advise::Limit, Choice)| json!({"constraint": words::limit_name(*limit), "nearest": choice_json(question, choice)});
             (&[][..], nothing.without.iter().map(nearest).collect())
         }
     };

@@ -246,7 +246,8 @@ impl Constraints {
     }
 
     fn allow(&self, offer: &Offer) -> bool {
-        let budget = self.budget.is_none_or(|most| offer.cost.as_ref().is_some_and(|c| c.usd <= most));
+        let budget =
+            self.budget.is_none_or(|most| offer.cost.as_ref().is_some_and(|c| c.usd <= most));
         let watts = self.max_watts.is_none_or(|most| offer.watts.is_some_and(|w| w <= most));
         let portable = !self.portable || offer.portable;
         budget && watts && portable && self.os.is_none_or(|os| offer.runs(os))

@@ -117,11 +117,19 @@ impl Why {
     /// In one sentence.
     pub fn text(self) -> &'static str {
         match self {
-            Why::Whole => "the most bits that fit wholly and read at 10 tok/s or more; more than Q6_K has would gain nothing",
-            Why::Partly => "none of 4 bits or more fits wholly; with a part on the CPU this is the fastest of them",
-            Why::FewBits => "none of 4 bits or more reads at 10 tok/s; of those below, the most bits that do",
+            Why::Whole => {
+                "the most bits that fit wholly and read at 10 tok/s or more; more than Q6_K has would gain nothing"
+            }
+            Why::Partly => {
+                "none of 4 bits or more fits wholly; with a part on the CPU this is the fastest of them"
+            }
+            Why::FewBits => {
+                "none of 4 bits or more reads at 10 tok/s; of those below, the most bits that do"
+            }
             Why::Slow => "none reads at 10 tok/s; the fastest of 4 bits or more that fits wholly",
-            Why::SlowPartly => "none of 4 bits or more fits wholly; the fastest with a part on the CPU",
+            Why::SlowPartly => {
+                "none of 4 bits or more fits wholly; the fastest with a part on the CPU"
+            }
             Why::Last => "the only kind that fits; expect poor answers",
         }
     }
@@ -212,8 +220,7 @@ pub fn best(fits: &[Fit]) -> Option<(usize, Why)> {
         true => fit.enough_bits - fit.bits,
         false => fit.bits,
     };
-    let order =
-        [Why::Whole, Why::Partly, Why::FewBits, Why::Slow, Why::SlowPartly, Why::Last];
+    let order = [Why::Whole, Why::Partly, Why::FewBits, Why::Slow, Why::SlowPartly, Why::Last];
     order.into_iter().find_map(|why| {
         let by_speed = matches!(why, Why::Partly | Why::Slow | Why::SlowPartly);
         let worth = |fit: &Fit| if by_speed { speed(fit) } else { bits(fit) };

@@ -83,7 +83,11 @@ impl Host {
             kind: Kind::Cpu,
             vendor: self.vendor,
             bandwidth: if unified { CORES_OF_UNIFIED * self.bandwidth } else { self.bandwidth },
-            operations: if unified { OPERATIONS_OF_CORES.min(self.operations) } else { self.operations },
+            operations: if unified {
+                OPERATIONS_OF_CORES.min(self.operations)
+            } else {
+                self.operations
+            },
             link: None,
             probe: self.probe.clone(),
         }

@@ -81,7 +81,8 @@ fn a_room_with_five_hundred_watts() {
     let with = |name: &str| offers.iter().filter(move |offer| offer.name == name);
     let watts = |name| with(name).map(|offer| offer.watts.unwrap()).next().unwrap();
     assert!(watts("GeForce RTX 5090") > 500 && watts("GeForce RTX 5070 Ti") <= 500);
-    let desktop = offers.iter().filter(|o| !o.portable && !o.server && o.watts.unwrap_or(999) <= 500);
+    let desktop =
+        offers.iter().filter(|o| !o.portable && !o.server && o.watts.unwrap_or(999) <= 500);
     assert!(desktop.flat_map(|o| &o.rig.cards).any(|card| card.memory >= 16 << 30));
 }
 
@@ -121,8 +122,7 @@ fn many_users_on_cards_of_a_data_centre_are_served_by_vllm() {
 #[test]
 fn what_excludes_everything_is_named() {
     let (offers, candidates) = (offers(), candidates());
-    let constraints =
-        Constraints { budget: Some(50), max_watts: Some(100_000), ..free() };
+    let constraints = Constraints { budget: Some(50), max_watts: Some(100_000), ..free() };
     let nothing = advise(&offers, &candidates, &constraints, 7).unwrap_err();
     let limits: Vec<Limit> = nothing.without.iter().map(|(limit, _)| *limit).collect();
     assert_eq!(limits, [Limit::Budget]);

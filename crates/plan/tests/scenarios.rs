@@ -25,7 +25,11 @@ fn fourteen_billion_in_four_bits_on_twelve_gigabytes() {
         assert_eq!(long.fits, Fits::Partial, "{card}: {}", long.line);
         assert_eq!(long.memory.kv, 5 * GIB);
         assert!((8192..32768).contains(&long.max_context), "{}", long.max_context);
-        assert!(long.line.contains("layers on") && long.line.contains("on the CPU"), "{}", long.line);
+        assert!(
+            long.line.contains("layers on") && long.line.contains("on the CPU"),
+            "{}",
+            long.line
+        );
         // Half the cache reaches farther.
         let halved = Wishes { kv: KvType::Q8_0, ..Wishes::new(32768) };
         assert!(qwen.fit("Q4_K_M", &rig, &halved).max_context > long.max_context);
@@ -44,7 +48,11 @@ fn a_laptop_with_sixteen_gigabytes_and_an_integrated_gpu() {
     let limit = rig.cards[0].free;
     // It is in memory; through the GPU only as far as the system lets it.
     if fit.memory.total() > limit {
-        assert!(fit.line.starts_with("on the CPU: ") && fit.line.contains("may use"), "{}", fit.line);
+        assert!(
+            fit.line.starts_with("on the CPU: ") && fit.line.contains("may use"),
+            "{}",
+            fit.line
+        );
     } else {
         assert!(fit.line.contains("780M"), "{}", fit.line);
     }
@@ -103,7 +111,11 @@ fn ninety_six_gigabytes_of_shared_memory() {
     let at = |rig| llama.fit("Q8_0", rig, &Wishes::new(8192));
     let (before, after) = (at(&usual), at(&given));
     assert_eq!((before.fits, after.fits), (Fits::Full, Fits::Full));
-    assert!(before.line.starts_with("on the CPU: ") && before.line.contains("64 GiB"), "{}", before.line);
+    assert!(
+        before.line.starts_with("on the CPU: ") && before.line.contains("64 GiB"),
+        "{}",
+        before.line
+    );
     assert!(after.line.starts_with("all 80 layers on Radeon 8060S"), "{}", after.line);
     // Memory is no speed: a mixture with few active parameters is what it is good for.
     assert!(after.speeds.unwrap().decode.mid < 10.0);

@@ -32,7 +32,10 @@ pub fn of(question: &Question, choice: &Choice) -> String {
                 n => format!(" --tensor-parallel-size {n}"),
             };
             let fp8 = if choice.recipe == "FP8" { " --quantization fp8" } else { "" };
-            format!("vllm serve {}{parallel}{fp8} --max-model-len {}", candidate.repository, choice.context)
+            format!(
+                "vllm serve {}{parallel}{fp8} --max-model-len {}",
+                candidate.repository, choice.context
+            )
         }
         Engine::LlamaCpp => {
             let source = match &candidate.gguf {

@@ -77,9 +77,10 @@ pub fn reason(lang: Lang, reason: Reason) -> &'static str {
         Reason::Price => lang.say("the cheapest", "最便宜"),
         Reason::Watts => lang.say("takes the least power", "功率最低"),
         Reason::Efficiency => lang.say("the most tokens per joule", "每焦耳产出最多"),
-        Reason::ManyUsers => {
-            lang.say("vLLM batches many users on such cards better", "多用户同时使用，这类显卡上 vLLM 批处理更好")
-        }
+        Reason::ManyUsers => lang.say(
+            "vLLM batches many users on such cards better",
+            "多用户同时使用，这类显卡上 vLLM 批处理更好",
+        ),
     }
 }
 
@@ -130,10 +131,9 @@ fn asked(lang: Lang, question: &Question) -> String {
             format!("For {what}: {context} tokens of context"),
             format!("{speed} tok/s or more"),
         ],
-        Lang::Zh => vec![
-            format!("用途：{what}；上下文 {context} 词元"),
-            format!("每秒至少 {speed} 词元"),
-        ],
+        Lang::Zh => {
+            vec![format!("用途：{what}；上下文 {context} 词元"), format!("每秒至少 {speed} 词元")]
+        }
     };
     let mut add = |en: String, zh: String| parts.push(if lang == Lang::En { en } else { zh });
     if c.users > 1 {
@@ -296,8 +296,11 @@ fn notes(lang: Lang, question: &Question, list: &[Choice]) -> Vec<String> {
     }
     if list.iter().filter_map(of).any(|offer| offer.rig.has_gpu()) {
         notes.push(
-            lang.say(hardware::GPU_SPEEDS, "GPU 上的速度是 llama.cpp 一类程序能达到的；hob 自己目前在 CPU 上计算。")
-                .to_owned(),
+            lang.say(
+                hardware::GPU_SPEEDS,
+                "GPU 上的速度是 llama.cpp 一类程序能达到的；hob 自己目前在 CPU 上计算。",
+            )
+            .to_owned(),
         );
     }
     notes

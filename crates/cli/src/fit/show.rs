@@ -140,7 +140,11 @@ fn heading(report: &Report) -> String {
 /// The table of fits, what is best, and what the columns mean.
 pub fn text(report: &Report, width: usize) -> String {
     let wishes = &report.wishes;
-    let users = if wishes.users > 1 { format!(" for each of {} users", wishes.users) } else { String::new() };
+    let users = if wishes.users > 1 {
+        format!(" for each of {} users", wishes.users)
+    } else {
+        String::new()
+    };
     let on = format!(
         "On {}: context {}{users}, {} cache",
         report.rig.name,
@@ -254,8 +258,7 @@ fn made(report: &Report) -> String {
 pub fn tensors(report: &Report) -> String {
     let header = ["RECIPE", "FILE", "BITS", "IMATRIX", "TENSORS"].map(str::to_owned);
     let lines = report.fits.iter().map(|fit| {
-        let tensors: Vec<String> =
-            counted(fit).iter().map(|(ty, n)| format!("{n} {ty}")).collect();
+        let tensors: Vec<String> = counted(fit).iter().map(|(ty, n)| format!("{n} {ty}")).collect();
         let needed = if fit.recipe.needs_importance() { "needed" } else { "" };
         [
             fit.recipe.name.to_owned(),

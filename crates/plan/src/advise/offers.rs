@@ -79,7 +79,8 @@ fn of_device(device: &'static Device) -> Vec<Offer> {
 /// Named devices, in a computer.
 pub fn offer_of_devices(wanted: &[Wanted]) -> Offer {
     let rig = rig_of_devices(wanted);
-    let all = |of: &dyn Fn(&Device) -> bool| !wanted.is_empty() && wanted.iter().all(|w| of(w.device));
+    let all =
+        |of: &dyn Fn(&Device) -> bool| !wanted.is_empty() && wanted.iter().all(|w| of(w.device));
     let only = |form: Form| all(&|d| !d.forms.is_empty() && d.forms.iter().all(|f| *f == form));
     let discrete = all(&|d| d.kind == Kind::Discrete);
     let (laptop, server) = (only(Form::Laptop), discrete && only(Form::Server));

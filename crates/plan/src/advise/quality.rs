@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn more_is_better() {
-        let q = |billions: u64, bits| quality(billions << 30, billions << 30, Some((2025, 4)), bits);
+        let q =
+            |billions: u64, bits| quality(billions << 30, billions << 30, Some((2025, 4)), bits);
         for bits in 10..160 {
             let bits = f64::from(bits) / 10.0;
             assert!(q(14, bits) <= q(14, bits + 0.1), "{bits}");

@@ -139,7 +139,11 @@ mod tests {
 
     #[test]
     fn each_of_the_list_is_the_best_in_what_it_says() {
-        let all = vec![choice(9.0, 20.0, 4000, 600), choice(5.0, 90.0, 2000, 400), choice(3.0, 20.0, 500, 60)];
+        let all = vec![
+            choice(9.0, 20.0, 4000, 600),
+            choice(5.0, 90.0, 2000, 400),
+            choice(3.0, 20.0, 500, 60),
+        ];
         let list = short_list(all, &[], 10.0, 7);
         let of = |usd: u32| list.iter().find(|c| c.usd == Some(usd)).unwrap().reasons.clone();
         assert_eq!(of(4000), [Reason::Quality]);

@@ -96,9 +96,8 @@ impl<'a> Costs<'a> {
     fn block(&self, index: usize) -> (u64, u64) {
         let weights = self.job.weights.blocks.get(index);
         let kv = self.kv.get(index).copied().unwrap_or(0);
-        weights.map_or((0, 0), |w: &BlockWeights| {
-            (w.dense.bytes.saturating_add(kv), w.experts.bytes)
-        })
+        weights
+            .map_or((0, 0), |w: &BlockWeights| (w.dense.bytes.saturating_add(kv), w.experts.bytes))
     }
 
     /// Layouts that leave nothing to slower cores.
@@ -130,7 +129,9 @@ impl<'a> Costs<'a> {
             if self.job.weights.blocks.iter().any(|b| b.experts.bytes > 0) {
                 // Where all experts away are not enough, blocks follow.
                 let experts = least(blocks, |n| self.on_cards(rig, &set, 0, n));
-                cuts.extend(experts.or_else(|| least(blocks, |n| self.on_cards(rig, &set, n, blocks))));
+                cuts.extend(
+                    experts.or_else(|| least(blocks, |n| self.on_cards(rig, &set, n, blocks))),
+                );
             }
             cuts.extend(least(blocks, |n| self.on_cards(rig, &set, n, n)));
         }
@@ -177,7 +178,11 @@ impl<'a> Costs<'a> {
             None => At { dense: Seat::Cores, experts: Seat::Cores },
             Some(nth) => At {
                 dense: seat(nth),
-                experts: if index < experts && self.block(index).1 > 0 { Seat::Cores } else { seat(nth) },
+                experts: if index < experts && self.block(index).1 > 0 {
+                    Seat::Cores
+                } else {
+                    seat(nth)
+                },
             },
         };
         let whole = away == 0 && experts == 0;
@@ -225,7 +230,9 @@ impl<'a> Costs<'a> {
         for (seat, share) in &mut shares {
             share.buffers = match seat {
                 Seat::Cores => self.host_buffers,
-                Seat::Card(index) => rig.cards.get(*index).map_or(0, |card| self.beside(card.kind, card.vendor)),
+                Seat::Card(index) => {
+                    rig.cards.get(*index).map_or(0, |card| self.beside(card.kind, card.vendor))
+                }
                 Seat::Chip => self.beside(Kind::Unified, rig.host.vendor),
             };
         }
@@ -322,7 +329,9 @@ mod tests {
         for first in 0..30 {
             for second in 0..30 {
                 let fits = |a, b| evenly(&items, &[a, b]).is_some();
-                assert!(!fits(first, second) || (fits(first + 1, second) && fits(first, second + 1)));
+                assert!(
+                    !fits(first, second) || (fits(first + 1, second) && fits(first, second + 1))
+                );
             }
         }
     }

@@ -138,7 +138,8 @@ impl fmt::Display for Place {
             Place::One(name) => write!(f, "on {name}"),
             Place::Alike(n, name) => write!(f, "over {n} x {name}"),
             Place::Several(gpus) => {
-                let each: Vec<String> = gpus.iter().map(|(n, name)| format!("{n} on {name}")).collect();
+                let each: Vec<String> =
+                    gpus.iter().map(|(n, name)| format!("{n} on {name}")).collect();
                 write!(f, "over {} cards ({})", gpus.len(), each.join(", "))
             }
         }

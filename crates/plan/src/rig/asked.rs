@@ -63,7 +63,8 @@ pub fn rig_of_devices(wanted: &[Wanted]) -> Rig {
     };
     let discrete = wanted.iter().filter(|w| w.device.kind == Kind::Discrete);
     let mut cards: Vec<Card> = discrete.flat_map(|w| cards_of(w, around.link)).collect();
-    cards.extend(whole.filter(|w| w.device.kind == Kind::Integrated).map(|w| shared_card(w, &host)));
+    cards
+        .extend(whole.filter(|w| w.device.kind == Kind::Integrated).map(|w| shared_card(w, &host)));
     cards.sort_by(|a, b| b.bandwidth.total_cmp(&a.bandwidth));
     let names: Vec<String> = wanted.iter().map(name_of).collect();
     Rig { name: names.join(" + "), host, cards, notes }

@@ -9,7 +9,8 @@ use super::{Card, Host, Rig, left_by_driver};
 const DESKTOP_BANDWIDTH: f64 = 40e9;
 const SERVER_BANDWIDTH: f64 = 90e9;
 /// Names of processors that servers have.
-const SERVERS: &[&str] = &["Xeon", "EPYC", "Threadripper", "Ampere", "Neoverse", "Graviton", "Kunpeng"];
+const SERVERS: &[&str] =
+    &["Xeon", "EPYC", "Threadripper", "Ampere", "Neoverse", "Graviton", "Kunpeng"];
 /// Cycles per second of a core under load, where nobody tells.
 const CLOCK: f64 = 3e9;
 /// Lanes of a card whose link nobody tells.
@@ -40,7 +41,8 @@ pub fn rig_of_machine(machine: &Machine, probe: Option<&Probe>) -> Rig {
     }
     cards.sort_by(|a, b| b.bandwidth.total_cmp(&a.bandwidth));
     if host.probe.is_none() && host.kind == Kind::Cpu {
-        notes.push("Speeds of the CPU are by the table: this machine has not been measured.".into());
+        notes
+            .push("Speeds of the CPU are by the table: this machine has not been measured.".into());
     }
     Rig { name: name(machine), host, cards, notes }
 }
