@@ -5,9 +5,9 @@ mod common;
 use common::{Home, text};
 use serde_json::json;
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "run", "service", "ps", "stop", "pull", "list", "show", "rm", "cp", "create", "import", "push",
-    "search", "verify", "gc", "tokenize", "bench", "fit", "imatrix",
+    "search", "verify", "gc", "tokenize", "bench", "fit", "advise", "imatrix",
 ];
 
 #[test]
