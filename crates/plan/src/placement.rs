@@ -166,9 +166,9 @@ impl Job<'_> {
 
     /// Tokens per second at which the prompt is read.
     pub fn prefill(&self, rig: &Rig, placement: &Placement) -> Interval {
-        // The mean row of a prompt has half of it before it.
         let prompt = self.wishes.prompt.max(1);
-        speed::prefill(&self.segments(rig, placement, prompt / 2), prompt)
+        // The speed model takes the attention of the last token.
+        speed::prefill(&self.segments(rig, placement, prompt), prompt)
     }
 
     /// What all of it takes of a unit that holds it alone, for one token.

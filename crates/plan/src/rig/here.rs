@@ -102,15 +102,14 @@ fn cautious(brand: &str) -> f64 {
     }
 }
 
-/// Operations per second: the best that was measured, else two vector units of the instruction set's width in every core.
+/// Operations per second: the best that was measured, else F32 by two vector units of the instruction set's width in every core.
 fn operations(machine: &Machine, probe: Option<&Probe>) -> f64 {
     let measured = probe.map(|p| {
         let all = p.kernels.iter().map(|k| k.prefill_operations_per_second);
         all.fold(0.0, f64::max)
     });
     let per_cycle = match machine.cpu.isa {
-        Isa::Avx512Vnni => 128.0,
-        Isa::Avx512 => 64.0,
+        Isa::Avx512Vnni | Isa::Avx512 => 64.0,
         Isa::Avx2 => 32.0,
         Isa::Neon => 16.0,
         Isa::Scalar => 2.0,
