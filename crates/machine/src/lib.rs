@@ -6,6 +6,7 @@
 mod apple;
 #[cfg(target_os = "linux")]
 mod cgroup;
+pub mod devices;
 pub mod disk;
 mod fingerprint;
 mod gpu;
