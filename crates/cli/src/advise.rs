@@ -16,10 +16,10 @@ use hob_plan::speed::Interval;
 use serde_json::{Value, json};
 
 use crate::answer::at_least_one;
+use crate::doctor::lang::{self, Lang};
 use crate::hardware::Hardware;
+use crate::out;
 use crate::out::Usage;
-use crate::{grid, out};
-pub use words::Lang;
 
 /// Answers of the list.
 const MOST: usize = 7;
@@ -62,9 +62,9 @@ pub struct Args {
     /// Users at the same time
     #[arg(long, default_value_t = 1, value_parser = at_least_one(MOST_USERS))]
     users: usize,
-    /// Language of the answer
-    #[arg(long, value_enum, default_value_t)]
-    lang: Lang,
+    /// Language of the answer [default: by HOB_LANG, LC_ALL, LC_MESSAGES, LANG]
+    #[arg(long, value_enum)]
+    lang: Option<Lang>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -111,12 +111,13 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         return out::print_json(&json_of(&question, &answer));
     }
-    let width = grid::columns();
+    let lang = lang::choose(args.lang, |name| std::env::var(name).ok());
+    let width = crate::doctor::width();
     match answer {
-        Ok(list) => out::print(&words::answers(args.lang, &question, &list, width)),
+        Ok(list) => out::print(&words::answers(lang, &question, &list, width)),
         Err(nothing) => {
-            out::print(&words::nothing(args.lang, &question, &nothing, width))?;
-            bail!(words::none(args.lang))
+            out::print(&words::nothing(lang, &question, &nothing, width))?;
+            bail!(words::none(lang))
         }
     }
 }

@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
     match (args.json, args.tensors) {
         (true, _) => out::print_json(&show::json(&report)),
         (false, true) => out::print(&show::tensors(&report)),
-        (false, false) => out::print(&show::text(&report, crate::grid::columns())),
+        (false, false) => out::print(&show::text(&report, crate::doctor::width())),
     }
 }
 

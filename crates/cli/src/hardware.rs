@@ -1,10 +1,12 @@
 //! The hardware that a question is about: this machine, or devices that the user names.
 
 use anyhow::Result;
+use hob_hub::Hub;
 use hob_machine::devices::{self, Wanted};
 use hob_machine::{Machine, Vendor};
 use hob_plan::{Rig, rig_of_devices, rig_of_machine};
 
+use crate::doctor::probe_of;
 use crate::out;
 
 /// What is said wherever a speed on a GPU is shown.
@@ -37,7 +39,11 @@ impl Hardware {
     pub fn rig(&self) -> Result<Rig> {
         let rig = match self.named()? {
             Some(wanted) => rig_of_devices(&wanted),
-            None => rig_of_machine(&Machine::detect()?, None),
+            None => {
+                let machine = Machine::detect()?;
+                let probe = probe_of(Hub::open()?.root(), &machine);
+                rig_of_machine(&machine, probe.as_ref())
+            }
         };
         Ok(self.given(rig))
     }

@@ -8,6 +8,7 @@ mod chat;
 mod convert;
 mod cp;
 mod create;
+mod doctor;
 mod embed;
 mod eval;
 mod fit;
@@ -83,6 +84,7 @@ enum Verb {
     Gc(verify::GcArgs),
     Tokenize(tokenize::Args),
     Embed(embed::Args),
+    Doctor(doctor::Args),
     Bench(bench::Args),
     Eval(eval::Args),
     Fit(fit::Args),
@@ -122,6 +124,7 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Gc(args) => verify::gc(args),
         Verb::Tokenize(args) => tokenize::run(args),
         Verb::Embed(args) => embed::run(args),
+        Verb::Doctor(args) => doctor::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Fit(args) => fit::run(args),

@@ -42,7 +42,7 @@ fn commands_do_what_is_advised() {
 #[test]
 fn nothing_is_said_with_its_reason() {
     let home = Home::new();
-    let said = home.hob(&["advise", "--budget", "50"]);
+    let said = home.hob(&["advise", "--budget", "50", "--lang", "en"]);
     assert_eq!(said.code, Some(1));
     assert!(said.out.contains("The budget excludes everything"), "{}", said.out);
     assert!(said.err.contains("nothing fits"), "{}", said.err);

@@ -5,9 +5,9 @@ mod common;
 use common::{Home, text};
 use serde_json::json;
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "run", "service", "ps", "stop", "pull", "list", "show", "rm", "cp", "create", "import", "push",
-    "search", "verify", "gc", "tokenize", "bench", "fit", "advise", "imatrix",
+    "search", "verify", "gc", "tokenize", "bench", "fit", "advise", "imatrix", "doctor",
 ];
 
 #[test]
@@ -187,4 +187,17 @@ fn bench_reports_every_test_and_run() {
     assert!(table.starts_with("TEST") && table.contains("peak memory"), "{table}");
     home.hob(&["bench", text(&tiny), "-d", "1000"]).fails(1, &["1512", "1024"]);
     home.hob(&["bench", text(&tiny), "-p", "0", "-n", "0"]).fails(1, &["nothing to measure"]);
+}
+
+#[test]
+fn doctor_speaks_two_languages_and_json() {
+    let home = Home::new();
+    let json = home.hob(&["doctor", "--json"]).ok();
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["schema"], 1);
+    assert!(report["memory"]["total_bytes"].as_u64() > Some(64 << 20), "{json}");
+    assert!(report["store"]["disk"]["free_bytes"].is_u64(), "{json}");
+    assert!(home.hob(&["doctor", "--lang", "en"]).ok().contains("\nAdvice\n"));
+    assert!(home.hob(&["doctor", "--lang", "zh"]).ok().contains("\n建议\n"));
+    home.hob(&["doctor", "--lang", "fr"]).fails(2, &["--lang"]);
 }

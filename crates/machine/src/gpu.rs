@@ -85,6 +85,18 @@ impl Gpu {
             problems: Vec::new(),
         }
     }
+
+    /// Whether a program could compute on it now.
+    pub fn is_ready(&self) -> bool {
+        !self.problems.iter().any(Problem::hinders)
+    }
+}
+
+impl Problem {
+    /// Whether nothing can be computed until it is solved. What is only unknown, and a division into instances, do not hinder.
+    pub fn hinders(&self) -> bool {
+        !matches!(self, Problem::MemoryUnknown | Problem::Divided)
+    }
 }
 
 /// Why a GPU cannot be used, or why something is not known of it. Its text is an English sentence; `doctor` has others and remedies.
@@ -153,5 +165,24 @@ impl Link {
             _ => 7.563e9,
         };
         0.85 * lane * f64::from(self.lanes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unknown_does_not_hinder() {
+        let with = |problem| Gpu { problems: vec![problem], ..Gpu::unknown() };
+        assert!(Gpu::unknown().is_ready() && with(Problem::MemoryUnknown).is_ready());
+        assert!(!with(Problem::NoDriver).is_ready());
+    }
+
+    #[test]
+    fn links_carry_less_than_they_clock() {
+        let x16 = |generation| Link { generation, lanes: 16 }.bytes_per_second() / 1e9;
+        assert!((x16(4) - 26.8).abs() < 0.1, "{}", x16(4));
+        assert!((x16(5) - 53.6).abs() < 0.1, "{}", x16(5));
     }
 }

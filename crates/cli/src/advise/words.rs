@@ -4,27 +4,9 @@ use hob_plan::advise::{Choice, Cost, Limit, Nothing, Offer, Os, Purpose, Reason}
 use hob_plan::placement::{Place, Where};
 
 use super::{Question, command};
-use crate::grid::paragraph;
+use crate::doctor::lang::Lang;
+use crate::grid::{indented, paragraph};
 use crate::{hardware, out};
-
-/// A language.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Lang {
-    /// English
-    #[default]
-    En,
-    /// Chinese
-    Zh,
-}
-
-impl Lang {
-    fn say<'a>(self, en: &'a str, zh: &'a str) -> &'a str {
-        match self {
-            Lang::En => en,
-            Lang::Zh => zh,
-        }
-    }
-}
 
 /// The list, with what was asked above and what was assumed below it.
 pub fn answers(lang: Lang, question: &Question, list: &[Choice], width: usize) -> String {
@@ -55,7 +37,7 @@ pub fn nothing(lang: Lang, question: &Question, nothing: &Nothing, width: usize)
         text.push('\n');
     }
     if nothing.without.is_empty() {
-        let line = lang.say(
+        let line = lang.pick(
             "No single constraint excludes everything: two or more of them do together.",
             "没有哪一个限制单独排除了所有方案，是几个限制合在一起造成的。",
         );
@@ -66,18 +48,18 @@ pub fn nothing(lang: Lang, question: &Question, nothing: &Nothing, width: usize)
 
 /// Said where there is no answer.
 pub fn none(lang: Lang) -> &'static str {
-    lang.say("nothing fits these constraints", "没有满足这些条件的方案")
+    lang.pick("nothing fits these constraints", "没有满足这些条件的方案")
 }
 
 /// Of a reason.
 pub fn reason(lang: Lang, reason: Reason) -> &'static str {
     match reason {
-        Reason::Quality => lang.say("the best answers of these", "回答质量最好"),
-        Reason::Speed => lang.say("the fastest", "速度最快"),
-        Reason::Price => lang.say("the cheapest", "最便宜"),
-        Reason::Watts => lang.say("takes the least power", "功率最低"),
-        Reason::Efficiency => lang.say("the most tokens per joule", "每焦耳产出最多"),
-        Reason::ManyUsers => lang.say(
+        Reason::Quality => lang.pick("the best answers of these", "回答质量最好"),
+        Reason::Speed => lang.pick("the fastest", "速度最快"),
+        Reason::Price => lang.pick("the cheapest", "最便宜"),
+        Reason::Watts => lang.pick("takes the least power", "功率最低"),
+        Reason::Efficiency => lang.pick("the most tokens per joule", "每焦耳产出最多"),
+        Reason::ManyUsers => lang.pick(
             "vLLM batches many users on such cards better",
             "多用户同时使用，这类显卡上 vLLM 批处理更好",
         ),
@@ -99,13 +81,13 @@ pub fn limit_name(limit: Limit) -> &'static str {
 
 fn limit_text(lang: Lang, limit: Limit) -> &'static str {
     match limit {
-        Limit::Budget => lang.say("The budget", "预算"),
-        Limit::Watts => lang.say("The limit of watts", "功率上限"),
-        Limit::Portable => lang.say("That it be portable", "便携要求"),
-        Limit::Os => lang.say("The operating system", "操作系统要求"),
-        Limit::Speed => lang.say("The least speed", "速度要求"),
-        Limit::Context => lang.say("The context", "上下文长度"),
-        Limit::Users => lang.say("The number of users", "用户数"),
+        Limit::Budget => lang.pick("The budget", "预算"),
+        Limit::Watts => lang.pick("The limit of watts", "功率上限"),
+        Limit::Portable => lang.pick("That it be portable", "便携要求"),
+        Limit::Os => lang.pick("The operating system", "操作系统要求"),
+        Limit::Speed => lang.pick("The least speed", "速度要求"),
+        Limit::Context => lang.pick("The context", "上下文长度"),
+        Limit::Users => lang.pick("The number of users", "用户数"),
     }
 }
 
@@ -159,7 +141,7 @@ fn asked(lang: Lang, question: &Question) -> String {
     if let Some(offer) = question.offers.first().filter(|_| question.given) {
         add(format!("on {}", offer.name), format!("硬件：{}", offer.name));
     }
-    parts.join(lang.say(", ", "，"))
+    parts.join(lang.pick(", ", "，"))
 }
 
 /// One answer in a few lines.
@@ -175,7 +157,7 @@ fn entry(lang: Lang, question: &Question, nth: usize, choice: &Choice, width: us
         false => format!("{nth}. {}: {model}", offer.name),
     };
     let mut text = paragraph(&title, width, 3);
-    let mut say = |line: &str| text += &indented(line, width);
+    let mut say = |line: &str| text += &indented(line, width, 3);
     say(&figures(lang, offer, choice));
     let at = placement(lang, &choice.placement);
     let memory = out::memory_size(choice.memory);
@@ -185,21 +167,17 @@ fn entry(lang: Lang, question: &Question, nth: usize, choice: &Choice, width: us
     });
     let reasons: Vec<&str> = choice.reasons.iter().map(|r| reason(lang, *r)).collect();
     if !reasons.is_empty() {
-        say(&(reasons.join(lang.say("; ", "；"))));
+        say(&(reasons.join(lang.pick("; ", "；"))));
     }
     // A command is copied: it stays in one line.
     text += &format!("   $ {}\n", command::of(question, choice));
     text
 }
 
-fn indented(line: &str, width: usize) -> String {
-    paragraph(&format!("   {line}"), width, 3)
-}
-
 /// Speed, quality, price, watts.
 fn figures(lang: Lang, offer: &Offer, choice: &Choice) -> String {
     let speed = &choice.speed;
-    let unit = lang.say("tok/s", "词元/秒");
+    let unit = lang.pick("tok/s", "词元/秒");
     let mut parts = vec![format!(
         "{} {unit} ({}-{})",
         digits(speed.mid),
@@ -213,13 +191,13 @@ fn figures(lang: Lang, offer: &Offer, choice: &Choice) -> String {
             Lang::Zh => format!("合计 {all}"),
         });
     }
-    parts.push(format!("{} {:.1}", lang.say("quality", "质量估计"), choice.quality));
+    parts.push(format!("{} {:.1}", lang.pick("quality", "质量估计"), choice.quality));
     parts.extend(offer.cost.as_ref().map(|cost| price(lang, cost)));
     if let (Some(watts), Some(per_joule)) = (choice.watts, choice.tokens_per_joule) {
         parts.push(format!("{watts} W"));
-        parts.push(format!("{per_joule:.2} {}", lang.say("tok/J", "词元/焦")));
+        parts.push(format!("{per_joule:.2} {}", lang.pick("tok/J", "词元/焦")));
     }
-    parts.join(lang.say(", ", "，"))
+    parts.join(lang.pick(", ", "，"))
 }
 
 fn price(lang: Lang, cost: &Cost) -> String {
@@ -276,7 +254,7 @@ fn place(at: &Place) -> String {
 fn notes(lang: Lang, question: &Question, list: &[Choice]) -> Vec<String> {
     let of = |choice: &Choice| question.offers.get(choice.offer);
     let mut notes = vec![
-        lang.say(
+        lang.pick(
             "Quality is an estimate from size, age and bits (a point more is like twice the parameters), not a measurement.",
             "质量是按参数量、发布时间和量化位数的估计（每多一分相当于参数翻倍），不是实测。",
         )
@@ -296,7 +274,7 @@ fn notes(lang: Lang, question: &Question, list: &[Choice]) -> Vec<String> {
     }
     if list.iter().filter_map(of).any(|offer| offer.rig.has_gpu()) {
         notes.push(
-            lang.say(
+            lang.pick(
                 hardware::GPU_SPEEDS,
                 "GPU 上的速度是 llama.cpp 一类程序能达到的；hob 自己目前在 CPU 上计算。",
             )

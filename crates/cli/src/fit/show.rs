@@ -154,17 +154,15 @@ pub fn text(report: &Report, width: usize) -> String {
     let mut text = heading(report) + "\n" + &grid::paragraph(&on, width, 2) + "\n";
     text += &table(report, width);
     text.push('\n');
-    let mut say = |line: &str| text += &grid::paragraph(line, width, 2);
     match report.best.and_then(|(index, why)| Some((report.fits.get(index)?, why))) {
         Some((fit, why)) => {
-            say(&format!("* {}: {}", fit.recipe.name, why.text()));
-            say(&format!("  {}", fit.line));
+            text += &grid::paragraph(&format!("* {}: {}", fit.recipe.name, why.text()), width, 2);
+            text += &grid::indented(&fit.line, width, 2);
         }
-        None => say(&nothing(report)),
+        None => text += &grid::paragraph(&nothing(report), width, 2),
     }
-    say(&legend(report));
-    notes(report).iter().for_each(|note| say(note));
-    say(&made(report));
+    let notes = [legend(report)].into_iter().chain(notes(report)).chain([made(report)]);
+    notes.for_each(|note| text += &grid::paragraph(&note, width, 2));
     text
 }
 

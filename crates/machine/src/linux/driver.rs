@@ -76,21 +76,25 @@ fn amd(tree: &Tree, function: &Function) -> Told {
 fn intel(tree: &Tree, function: &Function) -> Told {
     let tile = |n: u32| function.folder.join(format!("tile{n}/physical_vram_size_bytes"));
     let tiles: u64 = (0..4).map_while(|n| size(tree, tile(n))).fold(0, u64::saturating_add);
-    let drm = function.folder.join("drm");
-    let cards = tree.names(&drm).into_iter().filter(|name| name.starts_with("card"));
-    let older = || {
-        cards.into_iter().find_map(|card| {
-            let total = size(tree, drm.join(&card).join("lmem_total_bytes"))?;
-            let free = tree.number::<u64>(drm.join(&card).join("lmem_avail_bytes"));
-            Some(Pool { total, used: free.map(|free| total.saturating_sub(free)) })
-        })
-    };
     Told {
-        own: if tiles > 0 { Some(Pool { total: tiles, used: None }) } else { older() },
+        own: if tiles > 0 {
+            Some(Pool { total: tiles, used: None })
+        } else {
+            older_intel(tree, function)
+        },
         power_limit_watts: power(tree, function),
         problems: reach(tree, function),
         ..Told::default()
     }
+}
+
+fn older_intel(tree: &Tree, function: &Function) -> Option<Pool> {
+    let drm = function.folder.join("drm");
+    tree.names(&drm).iter().filter(|name| name.starts_with("card")).find_map(|card| {
+        let total = size(tree, drm.join(card).join("lmem_total_bytes"))?;
+        let free = tree.number::<u64>(drm.join(card).join("lmem_avail_bytes"));
+        Some(Pool { total, used: free.map(|free| total.saturating_sub(free)) })
+    })
 }
 
 fn nvidia(tree: &Tree, function: &Function) -> Told {

@@ -1,7 +1,8 @@
-//! Names for GPUs whose driver has none, from what distributions install: libdrm's table for AMD (it knows revisions), and the list of PCI
-//! numbers. Without either a card is called by its numbers.
+//! Names for GPUs whose driver has none: from libdrm's table for AMD (it knows revisions), hob's own table of devices where a number means
+//! one of them only, and the list of PCI numbers that distributions install. Without any a card is called by its numbers.
 
 use super::pci::Function;
+use crate::devices;
 use crate::tree::{Tree, printable};
 
 /// The list of PCI numbers has 1.5 MB, libdrm's table 20 kB.
@@ -12,7 +13,8 @@ const AMD_IDS: [&str; 2] = ["usr/share/libdrm/amdgpu.ids", "opt/amdgpu/share/lib
 
 /// The best name that is to be had without the driver.
 pub(super) fn of(tree: &Tree, function: &Function) -> String {
-    amd(tree, function).or_else(|| listed(tree, function)).unwrap_or_else(|| {
+    let known = amd(tree, function).or_else(|| tabled(function));
+    known.or_else(|| listed(tree, function)).unwrap_or_else(|| {
         let what = match maker(function) {
             Some("Huawei") => "Huawei accelerator".to_owned(),
             Some(maker) => format!("{maker} GPU"),
@@ -53,19 +55,34 @@ fn amd(tree: &Tree, function: &Function) -> Option<String> {
     })
 }
 
+/// The only device of the table that has this number.
+fn tabled(function: &Function) -> Option<String> {
+    let id = (function.vendor, function.device);
+    let mut rows = devices::all().iter().filter(|device| device.pci_ids.contains(&id));
+    match (rows.next(), rows.next()) {
+        (Some(device), None) => Some(made_by(function, &device.name)),
+        _ => None,
+    }
+}
+
+/// A name with its maker's before it.
+fn made_by(function: &Function, name: &str) -> String {
+    match maker(function) {
+        Some(maker) if !name.starts_with(maker) => format!("{maker} {name}"),
+        _ => name.to_owned(),
+    }
+}
+
 /// The list has makers at the beginning of lines, `10de  NVIDIA Corporation`, and their devices behind a tab:
 /// `\t2684  AD102 [GeForce RTX 4090]`. What is sold stands in brackets, if the chip is not all of it.
 fn listed(tree: &Tree, function: &Function) -> Option<String> {
     let text = PCI_IDS.iter().find_map(|path| tree.long(path, MAX_LIST))?;
     let (maker_key, device_key) =
         (format!("{:04x} ", function.vendor), format!("\t{:04x} ", function.device));
-    let mut lines = text.lines().skip_while(|line| !line.starts_with(&maker_key)).skip(1);
-    let own = lines.by_ref().take_while(|line| line.starts_with(['\t', '#']) || line.is_empty());
-    let name = own.into_iter().find_map(|line| line.strip_prefix(&device_key))?;
+    let below = text.lines().skip_while(|line| !line.starts_with(&maker_key)).skip(1);
+    let mut own = below.take_while(|line| line.starts_with(['\t', '#']) || line.is_empty());
+    let name = own.find_map(|line| line.strip_prefix(&device_key))?;
     let sold = name.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     let name = printable(sold.map_or(name, |(sold, _)| sold))?;
-    Some(match maker(function) {
-        Some(maker) if !name.starts_with(maker) => format!("{maker} {name}"),
-        _ => name,
-    })
+    Some(made_by(function, &name))
 }

@@ -205,24 +205,24 @@ fn two_gpus_of_different_make() {
 #[test]
 fn a_laptop_with_intels_graphics_and_a_card() {
     let fake = Fake::new();
-    fake.card("0000:00:02.0", "0300", "8086:46a6", "i915", &[]);
+    fake.card("0000:00:02.0", "0300", "8086:1912", "i915", &[]);
     fake.card("0000:00:0b.0", "1200", "8086:7d1d", "intel_vpu", &[]);
     fake.card("0000:01:00.0", "0302", "10de:2684", "nvidia", &[]);
-    let list = "# list\n8086  Intel Corporation\n\t4626  Other\n\t46a6  Alder Lake-P GT2 [Iris Xe Graphics]\n\
-        \t\t1028 0b19  In a laptop\n9000  Last\n\t46a6  Wrong\n";
+    let list = "# list\n8086  Intel Corporation\n\t4626  Other\n\t1912  HD Graphics 530\n\
+        \t\t1028 0b19  In a laptop\n9000  Last\n\t1912  Wrong\n";
     fake.put("usr/share/misc/pci.ids", list);
-    let iris = Gpu {
-        name: "Intel Iris Xe Graphics".to_owned(),
+    let uhd = Gpu {
+        name: "Intel HD Graphics 530".to_owned(),
         vendor: Vendor::Intel,
         kind: Kind::Integrated,
         memory_bytes: Some(16 * GIB),
         free_bytes: Some(16 * GIB),
-        pci_id: Some((0x8086, 0x46a6)),
+        pci_id: Some((0x8086, 0x1912)),
         address: Some("0000:00:02.0".to_owned()),
         driver: Some("i915".to_owned()),
         ..Gpu::unknown()
     };
-    assert_eq!(fake.gpus(Some(rtx_4090)), [iris, expected_4090()]);
+    assert_eq!(fake.gpus(Some(rtx_4090)), [uhd, expected_4090()]);
 }
 
 /// A Ryzen with graphics at 0000:c1:00.0: `vram` and `gtt` in MiB.
@@ -332,7 +332,7 @@ fn two_nodes_and_a_card_on_one_of_them() {
     assert_eq!(machine.numa, [node(0, [0, 1]), node(1, [2, 3])]);
     assert_eq!(machine.gpus[0].numa_node, Some(1));
     assert_eq!(machine.gpus[0].problems, [Problem::NoDriver]);
-    assert_eq!(machine.gpus[0].name, "NVIDIA GPU 10de:20b5");
+    assert_eq!(machine.gpus[0].name, "NVIDIA A100 PCIe 80 GB");
 }
 
 fn sleeps(_: &Sender<Told>) {
@@ -463,7 +463,7 @@ fn memory_that_is_all_one() {
     fake.put("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0");
     let machine = fake.detect(None);
     assert_eq!(machine.system.model.as_deref(), Some("Raspberry Pi 5 Model B Rev 1.0"));
-    assert_eq!(machine.gpus, []);
+    assert!(machine.gpus.is_empty());
 }
 
 #[test]
@@ -476,7 +476,7 @@ fn other_makers_cards() {
     fake.put("usr/local/Ascend/driver/version.info", "Version=24.1.rc1\nascendhal_version=7\n");
     let gpus = fake.gpus(None);
     assert_eq!((gpus[0].kind, gpus[0].memory_bytes), (Kind::Discrete, Some(12 * GIB)));
-    assert_eq!((gpus[0].name.as_str(), gpus[0].free_bytes), ("Intel GPU 8086:e20b", None));
+    assert_eq!((gpus[0].name.as_str(), gpus[0].free_bytes), ("Intel Arc B580", None));
     assert_eq!(
         (gpus[1].vendor, gpus[1].name.as_str()),
         (Vendor::Huawei, "Huawei accelerator 19e5:d802")
