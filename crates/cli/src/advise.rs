@@ -212,12 +212,13 @@ fn os(os: Os) -> advise::Os {
 /// The answer as JSON: the schema is documented, fields are only added.
 fn json_of(question: &Question, answer: &Result<Vec<Choice>, advise::Nothing>) -> Value {
     let c = &question.constraints;
-    let (choices, without) = match answer {
-        Ok(list) => (list.as_slice(), Vec::new()),
-        Err(nothing) => {
-            let nearest = |(limit, choice): &(advise::Limit, Choice)| json!({"constraint": words::limit_name(*limit), "nearest": choice_json(question, choice)});
-            (&[][..], nothing.without.iter().map(nearest).collect())
-        }
+    let choices = answer.as_deref().unwrap_or(&[]);
+    let nearest = |(limit, choice): &(advise::Limit, Choice)| {
+        json!({"constraint": words::limit_name(*limit), "nearest": choice_json(question, choice)})
+    };
+    let without: Vec<Value> = match answer {
+        Ok(_) => Vec::new(),
+        Err(nothing) => nothing.without.iter().map(nearest).collect(),
     };
     json!({
         "schema": 1,
