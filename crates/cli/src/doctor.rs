@@ -2,9 +2,9 @@
 //! (docs/doctor.md). Collects here; what to advise, how it is said and how it is laid out are pure functions, one file each.
 
 mod advice;
-mod lang;
+pub mod lang;
 mod report;
-mod screen;
+pub mod screen;
 mod words;
 
 use std::path::Path;
@@ -69,7 +69,7 @@ fn probe_of(args: &Args, store: &Path, machine: &Machine, threads: usize) -> Opt
 }
 
 /// Columns to write in: what `COLUMNS` says, else the terminal's, else 80; not so many that lines are hard to read.
-fn width() -> usize {
+pub fn width() -> usize {
     let set = std::env::var("COLUMNS").ok().and_then(|n| n.parse::<usize>().ok());
     let terminal = || console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
     set.filter(|n| *n > 0).or_else(terminal).unwrap_or(80).clamp(40, 120)

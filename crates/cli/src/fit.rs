@@ -1,35 +1,66 @@
-//! `hob fit`: how large each recipe's file of a model would be, from its description alone. Whether it then fits a machine, and how
-//! fast it runs there, is not asked yet.
+//! `hob fit`: every recipe of a model, from its description alone: the file, the memory, whether and where it fits this machine or another one, and
+//! how fast it would be there. The arithmetic is `plan`'s; here a model, a machine and wishes are found for it.
 
-use std::collections::BTreeMap;
+mod show;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::builder::RangedU64ValueParser;
 use hob_gguf::MetaBuilder;
 use hob_hub::{Hub, HubError};
 use hob_model::hf::{HfConfig, MAX_CONFIG_BYTES};
 use hob_model::{FileSize, Model, Recipe, RecipeOptions, TOKENIZER_BYTES_PER_ENTRY};
-use hob_quant::GgmlType;
-use serde_json::{Map, Value, json};
-
-use crate::out;
+use hob_plan::fit::{self, Fit};
+use hob_plan::placement::Wishes;
 use hob_server::ModelFile;
+use serde_json::Value;
 
-/// Show how large each recipe's file of a model is
+use crate::answer::{Kv, at_least_one};
+use crate::hardware::Hardware;
+use crate::out::Usage;
+use crate::{out, quality};
+
+/// Context that is asked about where nobody says, if the model has that much.
+const USUAL_CONTEXT: usize = 8192;
+/// Most users, and tokens of a context.
+const MOST_USERS: u64 = 4096;
+const MOST_TOKENS: u64 = 1 << 24;
+
+/// Show which recipes of a model fit, and how fast they are
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  hob fit qwen3:14b\n  hob fit ./model.gguf --json\n  hob fit ./Llama-3.2-1B/config.json\n\n\
+    after_help = "Examples:\n  hob fit qwen3:14b\n  hob fit qwen3:14b --device \"RTX 4070\" --context 32768\n  \
+    hob fit deepseek-r1:671b --device \"M3 Ultra 512GB\"\n  hob fit qwen3:32b --device \"2x A100 80GB\" --users 16 --json\n  \
+    hob fit ./Llama-3.2-1B/config.json --tensors\n\n\
     Nothing is downloaded and no weights are read. Sizes from a GGUF file are exact; from a name or a\n\
     config.json the tokenizer's part is an estimate (a few MB of the file)."
 )]
 pub struct Args {
     /// Name in the store or catalogue, GGUF file, or Hugging Face config.json or its folder
     model: String,
+    /// Tokens of every sequence [default: 8192, or the model's own]
+    #[arg(long, value_parser = at_least_one(MOST_TOKENS))]
+    context: Option<usize>,
+    /// Sequences at the same time, each with the whole context
+    #[arg(long, default_value_t = 1, value_parser = at_least_one(MOST_USERS))]
+    users: usize,
+    /// Type of the cache
+    #[arg(long, value_enum, default_value_t)]
+    kv: Kv,
+    /// Tokens before the one whose speed is told; benchmarks have none
+    #[arg(long, default_value_t = 0, value_parser = RangedU64ValueParser::<usize>::new().range(0..=MOST_TOKENS))]
+    depth: usize,
+    #[command(flatten)]
+    hardware: Hardware,
     /// Files made without an importance matrix: other types in some recipes
     #[arg(long)]
     no_imatrix: bool,
+    /// Show the types of the tensors instead
+    #[arg(long)]
+    tensors: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,27 +73,57 @@ struct Subject {
     size: FileSize,
     /// Whether the header's bytes were counted, not estimated.
     exact: bool,
+    /// Measured quality by recipe.
+    measured: Vec<(String, Value)>,
 }
 
-/// The file of one recipe.
-struct Row {
-    recipe: &'static Recipe,
-    file_bytes: u64,
-    bits_per_weight: f64,
-    /// Number of tensors by type.
-    tensors: BTreeMap<GgmlType, usize>,
+/// What was found out about it.
+struct Report<'a> {
+    subject: &'a Subject,
+    rig: hob_plan::Rig,
+    wishes: Wishes,
+    importance: bool,
+    fits: Vec<Fit>,
+    best: Option<(usize, fit::Why)>,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let subject = subject(&args.model)?;
+    let rig = args.hardware.rig()?;
+    let wishes = wishes(args, &subject.model)?;
     let options = RecipeOptions { importance: !args.no_imatrix, ..RecipeOptions::default() };
-    let rows: Vec<Row> =
-        Recipe::all().iter().map(|recipe| subject.row(recipe, &options)).collect::<Result<_>>()?;
-    match args.json {
-        true => out::print_json(&json_of(&subject, &rows, options.importance)),
-        false => out::print(&text_of(&subject, &rows, options.importance)),
+    let asked = fit::Subject { model: &subject.model, size: &subject.size, options: &options };
+    let fits = fit::fit(&asked, &rig, &wishes);
+    if fits.iter().any(|fit| fit.file_bytes.is_none()) {
+        bail!("{} is too large", subject.name);
     }
+    let best = fit::best(&fits);
+    let report =
+        Report { subject: &subject, rig, wishes, importance: options.importance, fits, best };
+    match (args.json, args.tensors) {
+        (true, _) => out::print_json(&show::json(&report)),
+        (false, true) => out::print(&show::tensors(&report)),
+        (false, false) => out::print(&show::text(&report, crate::doctor::width())),
+    }
+}
+
+fn wishes(args: &Args, model: &Model) -> Result<Wishes> {
+    let trained = model.context as usize;
+    let context = args.context.unwrap_or(USUAL_CONTEXT.min(trained));
+    if context > trained {
+        bail!(Usage(format!(
+            "a context of {context} tokens is more than the {trained} that the model was made for; ask for {trained} or less"
+        )));
+    }
+    let depth = args.depth;
+    if depth >= context.max(1) {
+        bail!(Usage(format!(
+            "a depth of {depth} tokens is not within the context of {context} tokens; give a larger --context"
+        )));
+    }
+    let (users, kv) = (args.users, args.kv.into());
+    Ok(Wishes { users, kv, depth, ..Wishes::new(context) })
 }
 
 /// The model that the argument means: a config, a file that is here, or a published description.
@@ -74,17 +135,22 @@ fn subject(reference: &str) -> Result<Subject> {
     }
     let hub = Hub::open()?;
     match hub.find(reference) {
-        Ok(Some(_)) => return of_file(reference, &crate::models::open(&hub, reference)?),
+        Ok(Some(local)) => {
+            let measured = quality::of_recipes(&hub, &local);
+            return of_file(reference, &crate::models::open(&hub, reference)?, measured);
+        }
         Ok(None) | Err(HubError::NoSource { .. }) => {}
         Err(error) => return Err(error.into()),
     }
     let Some((name, published)) = hub.published(reference)? else {
         bail!(
-            "'{reference}' is not on this machine and its description is not published here; fetch it with `hob pull {reference}`"
+            "'{reference}' is not on this machine and its description is not published here; fetch it with `hob pull {reference}`, or \
+            give its config.json, which lies beside the weights in its repository: `hob fit ./config.json`"
         )
     };
     let config = HfConfig::parse(&published.config.to_string())?;
-    of_config(&name, config, published.tokenizer_bytes)
+    let subject = of_config(&name, config, published.tokenizer_bytes)?;
+    Ok(Subject { measured: quality::of_name(&hub, &name), ..subject })
 }
 
 /// The file that the argument names, if it names a config: a file `*.json`, or a folder.
@@ -105,12 +171,12 @@ fn read_config(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn of_file(name: &str, file: &ModelFile) -> Result<Subject> {
+fn of_file(name: &str, file: &ModelFile, measured: Vec<(String, Value)>) -> Result<Subject> {
     let model = file.describe()?;
     hob_model::bind(&model, &file.gguf).with_context(|| format!("cannot use {name}"))?;
     let mut meta = MetaBuilder::new();
     meta.extend(file.meta());
-    Subject::new(name, model, meta, None)
+    Ok(Subject { measured, ..Subject::new(name, model, meta, None)? })
 }
 
 fn of_config(name: &str, config: HfConfig, tokenizer_bytes: Option<u64>) -> Result<Subject> {
@@ -132,80 +198,7 @@ impl Subject {
             recipe.stamp(&mut meta);
         }
         let size = FileSize::of(&model, &meta, missing.unwrap_or(0))?;
-        Ok(Subject { name: name.to_owned(), model, size, exact: missing.is_none() })
-    }
-
-    fn row(&self, recipe: &'static Recipe, options: &RecipeOptions) -> Result<Row> {
-        let types = recipe.tensor_types(&self.model, options);
-        let file_bytes = self.size.file_bytes(&self.model, &types);
-        let file_bytes = file_bytes.with_context(|| format!("{} is too large", self.name))?;
-        let mut tensors = BTreeMap::new();
-        types.into_iter().for_each(|ty| *tensors.entry(ty).or_default() += 1);
-        let data_bits = 8.0 * (file_bytes - self.size.header()) as f64;
-        let bits_per_weight = data_bits / self.model.parameters() as f64;
-        Ok(Row { recipe, file_bytes, bits_per_weight, tensors })
-    }
-}
-
-fn json_of(subject: &Subject, rows: &[Row], importance: bool) -> Value {
-    let recipe = |row: &Row| {
-        let types: Map<String, Value> =
-            row.tensors.iter().map(|(ty, n)| (ty.name().to_owned(), (*n).into())).collect();
-        json!({
-            "recipe": row.recipe.name,
-            "file_bytes": row.file_bytes,
-            "bits_per_weight": (row.bits_per_weight * 1e4).round() / 1e4,
-            "needs_importance": row.recipe.needs_importance(),
-            "tensor_types": types,
-        })
-    };
-    json!({
-        "schema": 1,
-        "model": subject.name,
-        "architecture": subject.model.arch,
-        "parameters": subject.model.parameters(),
-        "active_parameters": subject.model.active_parameters(),
-        "importance": importance,
-        "header_bytes": subject.size.header(),
-        "header_exact": subject.exact,
-        "recipes": rows.iter().map(recipe).collect::<Vec<_>>(),
-    })
-}
-
-fn text_of(subject: &Subject, rows: &[Row], importance: bool) -> String {
-    let (all, active) = (subject.model.parameters(), subject.model.active_parameters());
-    let mut text =
-        format!("{}: {}, {} parameters", subject.name, subject.model.arch, out::count(all));
-    if active != all {
-        text += &format!(", {} of them active", out::count(active));
-    }
-    let header = ["RECIPE", "FILE", "BITS", "IMATRIX", "TENSORS"].map(str::to_owned);
-    let lines = rows.iter().map(|row| {
-        let tensors: Vec<String> = row.tensors.iter().map(|(ty, n)| format!("{n} {ty}")).collect();
-        let needed = if row.recipe.needs_importance() { "needed" } else { "" };
-        [
-            row.recipe.name.to_owned(),
-            size(row.file_bytes),
-            format!("{:.2}", row.bits_per_weight),
-            needed.to_owned(),
-            tensors.join(", "),
-        ]
-    });
-    let table: Vec<[String; 5]> = std::iter::once(header).chain(lines).collect();
-    let with = if importance { "with" } else { "without" };
-    let counted = if subject.exact { "exact" } else { "estimated" };
-    text + "\n\n"
-        + &out::table(&table)
-        + &format!(
-            "\nFiles made {with} an importance matrix; each holds {} of metadata ({counted}).\n",
-            out::file_size(subject.size.header())
-        )
-}
-
-/// Two decimals, as the hubs list files.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000_000 => format!("{:.2} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+        let (name, measured) = (name.to_owned(), Vec::new());
+        Ok(Subject { name, model, size, exact: missing.is_none(), measured })
     }
 }

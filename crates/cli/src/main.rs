@@ -1,6 +1,7 @@
 //! The `hob` command: parses, wires the other crates together and prints. One file per verb, one match here; the only crate with
 //! `anyhow`. Deliberately absent: anything another program could want to call.
 
+mod advise;
 mod answer;
 mod bench;
 mod chat;
@@ -12,6 +13,8 @@ mod embed;
 mod eval;
 mod fit;
 mod folder;
+mod grid;
+mod hardware;
 mod imatrix;
 mod import;
 mod input;
@@ -86,6 +89,7 @@ enum Verb {
     Bench(bench::Args),
     Eval(eval::Args),
     Fit(fit::Args),
+    Advise(advise::Args),
     Convert(convert::Args),
     Imatrix(imatrix::Args),
     Quantize(quantize::Args),
@@ -125,6 +129,7 @@ fn dispatch(verb: &Verb) -> anyhow::Result<()> {
         Verb::Bench(args) => bench::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Fit(args) => fit::run(args),
+        Verb::Advise(args) => advise::run(args),
         Verb::Convert(args) => convert::run(args),
         Verb::Imatrix(args) => imatrix::run(args),
         Verb::Quantize(args) => quantize::run(args),

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use hob_forge::eval::EvalText;
-use hob_hub::Hub;
+use hob_hub::{Hub, LocalModel};
 use serde_json::{Value, json};
 
 use crate::out;
@@ -60,6 +60,32 @@ pub fn brief(results: &[Value]) -> Option<String> {
     let last = |key: &'static str| results.iter().rev().find_map(move |r| number_at(r, key));
     let kl = last("/kl/mean").map(|kl| format!("KL {kl:.4}"));
     kl.or_else(|| last("/perplexity").map(|p| format!("perplexity {p:.2}")))
+}
+
+/// What was measured of a model's files, by recipe: of the model itself, and of those that are stored under its name.
+pub fn of_recipes(hub: &Hub, local: &LocalModel) -> Vec<(String, Value)> {
+    let own = measured(hub, local);
+    own.into_iter().chain(of_name(hub, &local.name)).collect()
+}
+
+/// The same of the models that are stored under a name, `name:tag` or `name:tag-recipe`.
+pub fn of_name(hub: &Hub, name: &str) -> Vec<(String, Value)> {
+    let stored = hub.list().map(|listing| listing.models).unwrap_or_default();
+    let prefix = format!("{name}-");
+    let theirs = stored.iter().filter(|m| m.name == name || m.name.starts_with(&prefix));
+    theirs.filter_map(|model| measured(hub, model)).collect()
+}
+
+/// The last divergence and the last perplexity of a file, with its recipe.
+fn measured(hub: &Hub, local: &LocalModel) -> Option<(String, Value)> {
+    let results = hub.measured(local);
+    let last = |key: &'static str| results.iter().rev().find_map(move |r| number_at(r, key));
+    let (kl, perplexity) = (last("/kl/mean"), last("/perplexity"));
+    if kl.is_none() && perplexity.is_none() {
+        return None;
+    }
+    let file = ModelFile::peek(hub, local.clone()).ok()?;
+    Some((file.recipe().to_owned(), json!({"kl": kl, "perplexity": perplexity})))
 }
 
 fn number_at(result: &Value, pointer: &str) -> Option<f64> {

@@ -101,12 +101,80 @@ fn a_config_is_enough() {
         "rope_scaling": {"rope_type": "llama3", "factor": 32.0}});
     let path = home.file("config.json", config.to_string().as_bytes());
     let folder = path.parent().unwrap();
-    let by_file = home.hob(&["fit", text(&path), "--json"]).json();
-    let by_folder = home.hob(&["fit", text(folder), "--json"]).json();
+    // What is free on this machine changes from run to run.
+    let on = ["--json", "--device", "RTX 4090"];
+    let by_file = home.hob(&[&["fit", text(&path)], &on[..]].concat()).json();
+    let by_folder = home.hob(&[&["fit", text(folder)], &on[..]].concat()).json();
     assert_eq!(by_file["parameters"], 1_235_814_400u64);
     assert_eq!(by_file["recipes"], by_folder["recipes"]);
     let table = home.hob(&["fit", text(&path)]).ok();
     assert!(table.contains("\nQ4_K_M ") && table.contains("1.2B parameters"), "{table}");
+}
+
+/// The fields that scripts rely on, and what they say of a card that everybody knows.
+#[test]
+fn a_model_on_a_card() {
+    let home = Home::new();
+    let ask = |more: &[&str]| {
+        let fit = ["fit", "qwen3:14b", "--device", "RTX 4070"];
+        home.hob(&[&fit, more].concat())
+    };
+    let fit = ask(&["--json"]).json();
+    assert_eq!(
+        (&fit["context"], &fit["users"], &fit["depth"]),
+        (&json!(8192), &json!(1), &json!(0))
+    );
+    assert_eq!(fit["device"], "GeForce RTX 4070");
+    let four = recipe(&fit, "Q4_K_M");
+    assert_eq!((&four["fits"], &four["quality"]), (&json!("full"), &Value::Null));
+    let memory = &four["memory_bytes"];
+    let number = |value: &Value| value.as_u64().unwrap();
+    let parts = ["weights", "kv", "buffers"].map(|part| number(&memory[part]));
+    assert_eq!(parts.iter().sum::<u64>(), number(&memory["total"]));
+    assert_eq!(parts[0], bytes(&fit, "Q4_K_M") - number(&fit["header_bytes"]));
+    assert!((8192..40960).contains(&number(&four["max_context"])), "{four}");
+    for speed in ["prefill_tok_s", "decode_tok_s", "decode_full_tok_s", "decode_all_tok_s"] {
+        let at = |key: &str| four[speed][key].as_f64().unwrap();
+        assert!(0.0 < at("low") && at("low") <= at("mid") && at("mid") <= at("high"), "{four}");
+    }
+    let best = recipe(&fit, fit["best"].as_str().unwrap());
+    assert_eq!(best["fits"], "full");
+    assert!(fit["best_reason"].as_str().unwrap().contains("10 tok/s"), "{fit}");
+    let huge = recipe(&fit, "F32");
+    assert_eq!(huge["max_context"], 0);
+
+    let long = ask(&["--json", "--context", "32768"]).json();
+    assert_eq!(recipe(&long, "Q4_K_M")["fits"], "partial");
+    assert!(recipe(&long, "Q4_K_M")["placement"].as_str().unwrap().contains("on the CPU"));
+    let halved = ask(&["--json", "--context", "32768", "--kv", "q8_0"]).json();
+    let kv = |fit: &Value| number(&recipe(fit, "Q4_K_M")["memory_bytes"]["kv"]);
+    assert!(kv(&halved) < kv(&long));
+    let users = ask(&["--json", "--users", "2"]).json();
+    assert_eq!(kv(&users), 2 * kv(&fit));
+
+    ask(&["--context", "65536"]).fails(2, &["65536", "40960"]);
+    ask(&["--depth", "8192"]).fails(2, &["--context"]);
+    home.hob(&["fit", "qwen3:14b", "--device", "RTX 9999"]).fails(1, &["RTX 9999", "nearest"]);
+}
+
+/// Lines keep to the terminal's width, and a wider one shows more.
+#[test]
+fn tables_fit_the_terminal() {
+    let home = Home::new();
+    let at = |columns: &str, args: &[&str]| {
+        let output = home.command(args).env("COLUMNS", columns).output().unwrap();
+        common::said(output).ok()
+    };
+    for device in ["RTX 4070", "M3 Ultra 512GB", "Radeon 780M 16GB", "2x A100 80GB"] {
+        let args = ["fit", "qwen3:30b-a3b", "--device", device];
+        let narrow = at("80", &args);
+        let widest = narrow.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= 80, "{widest}: {narrow}");
+        assert!(narrow.contains("* ") && !narrow.contains("PLACEMENT"), "{narrow}");
+        assert!(at("120", &args).contains("PLACEMENT"));
+    }
+    let tensors = at("80", &["fit", "qwen3:14b", "--tensors"]);
+    assert!(tensors.contains("IMATRIX") && tensors.contains(" Q4_K,"), "{tensors}");
 }
 
 #[test]

@@ -5,9 +5,9 @@ mod common;
 use common::{Home, text};
 use serde_json::json;
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "run", "service", "ps", "stop", "pull", "list", "show", "rm", "cp", "create", "import", "push",
-    "search", "verify", "gc", "tokenize", "bench", "fit", "imatrix", "doctor",
+    "search", "verify", "gc", "tokenize", "bench", "fit", "advise", "imatrix", "doctor",
 ];
 
 #[test]

@@ -56,6 +56,25 @@ impl std::fmt::Display for NoContext {
 
 impl std::error::Error for NoContext {}
 
+/// What of the free memory a model may take.
+pub(crate) fn budget(available: u64) -> u64 {
+    available - available / RESERVE
+}
+
+/// The longest context, in whole pages and at most the model's own, that `fits`; 0 if none does. By halving: windows do not grow for
+/// ever, so this is no division.
+pub(crate) fn most_tokens(model: &Model, fits: impl Fn(usize) -> bool) -> usize {
+    let (mut fit, mut most) = (0, (model.context as usize).div_ceil(PAGE));
+    while fit < most {
+        let middle = most - (most - fit) / 2;
+        match fits(middle * PAGE) {
+            true => fit = middle,
+            false => most = middle - 1,
+        }
+    }
+    fit * PAGE
+}
+
 impl Conditions<'_> {
     /// The context that these conditions allow.
     ///
@@ -63,11 +82,12 @@ impl Conditions<'_> {
     /// More was asked for than the model or the memory has, or the memory holds not one page.
     pub fn choose(&self) -> Result<Context, NoContext> {
         let trained = self.model.context as usize;
-        let fits = self.fitting_tokens();
         if let Some(asked) = self.asked {
-            self.check(asked, trained, fits)?;
+            self.check(asked, trained, self.fitting_tokens(0))?;
         }
-        if fits == 0 {
+        // A context of our own choice leaves room for the states of prefixes; one that is asked for goes before them.
+        let fits = self.fitting_tokens(self.kept_bytes());
+        if self.asked.is_none() && fits == 0 {
             return Err(NoContext(format!(
                 "not enough memory: the model's weights take {}, {} are available; close other programs or take a smaller model",
                 memory_size(self.weights),
@@ -134,37 +154,31 @@ impl Conditions<'_> {
         Ok(())
     }
 
-    fn budget(&self) -> u64 {
-        self.available - self.available / RESERVE
+    pub(crate) fn budget(&self) -> u64 {
+        budget(self.available)
     }
 
-    /// Tokens per sequence that fit beside weights and buffers, in whole pages; more than the model has are not looked for.
-    fn fitting_tokens(&self) -> usize {
-        let budget = self.budget();
-        let fits = |pages: usize| {
-            footprint(self.model, &self.limits(pages * PAGE), self.weights).total() <= budget
-        };
-        // The most pages that fit, by halving: windows do not grow for ever, so this is no division.
-        let (mut fit, mut most) = (0, (self.model.context as usize).div_ceil(PAGE));
-        while fit < most {
-            let middle = most - (most - fit) / 2;
-            match fits(middle) {
-                true => fit = middle,
-                false => most = middle - 1,
-            }
-        }
-        fit * PAGE
+    /// Tokens per sequence that fit beside weights, buffers and `kept` bytes, in whole pages; more than the model has are not looked for.
+    fn fitting_tokens(&self, kept: u64) -> usize {
+        let budget = self.budget().saturating_sub(kept);
+        most_tokens(self.model, |tokens| self.lean_total(tokens) <= budget)
     }
 
-    fn limits(&self, tokens: usize) -> Limits {
-        let limits = self.limits_with(tokens, self.sequences);
+    /// What the backend is built for: with states that are kept after prefixes, as far as the memory allows.
+    pub(crate) fn limits(&self, tokens: usize) -> Limits {
+        let limits = self.lean(tokens);
         match CacheLayout::of(self.model).state_bytes() {
             0 => limits,
-            each => Limits { states: limits.states + self.checkpoints(each), ..limits },
+            each => {
+                let left = self.budget().saturating_sub(self.lean_total(tokens));
+                let kept = self.kept_bytes().min(left) / each;
+                Limits { states: limits.states + kept as usize, ..limits }
+            }
         }
     }
 
-    fn limits_with(&self, tokens: usize, states: usize) -> Limits {
+    /// The least that this context takes: no states beside those of the sequences.
+    pub(crate) fn lean(&self, tokens: usize) -> Limits {
         let pages = tokens.div_ceil(PAGE) * self.sequences;
         // An encoder reads a text whole, in one step.
         let rows = match self.model.head {
@@ -175,19 +189,25 @@ impl Conditions<'_> {
             // Rows of drafts have logits too.
             logits: self.sequences.max(DRAFTED),
             sequences: self.sequences,
-            states,
+            states: self.sequences,
             context: tokens,
             kv: self.kv,
             ..Limits::new(rows, pages)
         }
     }
 
-    /// States of `each` bytes that may be kept after prefixes.
-    fn checkpoints(&self, each: u64) -> usize {
-        let fixed =
-            footprint(self.model, &self.limits_with(0, self.sequences), self.weights).total();
-        let part = self.budget().saturating_sub(fixed) / CHECKPOINT_PART;
-        (part / each).min(CHECKPOINTS) as usize
+    fn lean_total(&self, tokens: usize) -> u64 {
+        footprint(self.model, &self.lean(tokens), self.weights).total()
+    }
+
+    /// Bytes of the states that may be kept after prefixes: a part of what the model leaves.
+    fn kept_bytes(&self) -> u64 {
+        let each = CacheLayout::of(self.model).state_bytes();
+        if each == 0 {
+            return 0;
+        }
+        let part = self.budget().saturating_sub(self.lean_total(0)) / CHECKPOINT_PART;
+        each * (part / each).min(CHECKPOINTS)
     }
 
     fn cache(&self, tokens: usize) -> u64 {

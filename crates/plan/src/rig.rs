@@ -1,8 +1,16 @@
 //! What computes, as the planner sees it: a host with main memory, and cards with memory of their own. Made from this machine (`machine`), or
 //! from the device table for hardware that is asked about. Numbers only; nothing here asks a device.
 
-use hob_machine::{Kind, Vendor};
+mod asked;
+mod here;
+
+use hob_machine::{Kind, Probe, Vendor};
 use serde::Serialize;
+
+pub use asked::rig_of_devices;
+pub use here::rig_of_machine;
+
+use crate::speed::Unit;
 
 /// Hardware that a model is to run on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,6 +21,8 @@ pub struct Rig {
     pub host: Host,
     /// Cards with memory of their own, and at most one integrated GPU, the fastest first.
     pub cards: Vec<Card>,
+    /// What was assumed or left out, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Main memory and what computes from it.
@@ -32,6 +42,11 @@ pub struct Host {
     pub bandwidth: f64,
     /// Operations per second of the arithmetic that prefill uses (F16 with F32 sums on GPUs; what the instruction set gives on CPUs).
     pub operations: f64,
+    /// Bytes that the GPU of a unified chip may use as the system comes; more after a setting.
+    pub limit: Option<u64>,
+    /// hob's own speed on it, where it was measured.
+    #[serde(skip)]
+    pub probe: Option<Probe>,
 }
 
 /// A GPU beside the host.
@@ -53,4 +68,94 @@ pub struct Card {
     pub operations: f64,
     /// Bytes per second from main memory to it.
     pub link: f64,
+}
+
+/// What a processor's cores reach of a unified memory, as part of what its GPU reaches.
+const CORES_OF_UNIFIED: f64 = 0.5;
+/// Operations per second of the cores of such a chip.
+const OPERATIONS_OF_CORES: f64 = 1.5e12;
+
+impl Host {
+    /// The processor's cores, as the speed model sees them.
+    pub fn cores(&self) -> Unit {
+        let unified = self.kind == Kind::Unified;
+        Unit {
+            kind: Kind::Cpu,
+            vendor: self.vendor,
+            bandwidth: if unified { CORES_OF_UNIFIED * self.bandwidth } else { self.bandwidth },
+            operations: if unified {
+                OPERATIONS_OF_CORES.min(self.operations)
+            } else {
+                self.operations
+            },
+            link: None,
+            probe: self.probe.clone(),
+        }
+    }
+
+    /// The GPU of a unified chip.
+    pub fn chip(&self) -> Option<Unit> {
+        (self.kind == Kind::Unified).then(|| Unit {
+            kind: Kind::Unified,
+            vendor: self.vendor,
+            bandwidth: self.bandwidth,
+            operations: self.operations,
+            link: None,
+            probe: None,
+        })
+    }
+}
+
+impl Card {
+    /// The card, as the speed model sees it.
+    pub fn unit(&self) -> Unit {
+        Unit {
+            kind: self.kind,
+            vendor: self.vendor,
+            bandwidth: self.bandwidth,
+            operations: self.operations,
+            link: Some(self.link),
+            probe: None,
+        }
+    }
+}
+
+impl Rig {
+    /// The same rig whose GPU was given so many bytes of the memory that it shares: by a setting of firmware or system.
+    #[must_use]
+    pub fn with_gpu_memory(mut self, bytes: u64) -> Rig {
+        let bytes = bytes.min(self.host.free);
+        for card in self.cards.iter_mut().filter(|card| card.kind == Kind::Integrated) {
+            (card.memory, card.free) = (bytes, bytes);
+        }
+        self.host.limit = self.host.limit.map(|_| bytes);
+        self
+    }
+
+    /// What its GPU may use of memory that it shares, if it has such a one.
+    pub fn shared_limit(&self) -> Option<u64> {
+        let card = self.cards.iter().find(|card| card.kind == Kind::Integrated);
+        card.map(|card| card.memory).or(self.host.limit)
+    }
+
+    /// Whether it has a GPU of any kind.
+    pub fn has_gpu(&self) -> bool {
+        self.host.kind == Kind::Unified || !self.cards.is_empty()
+    }
+
+    /// Bytes that all its memories give a model, where shared memory counts once.
+    pub fn room(&self) -> u64 {
+        let own = self.cards.iter().filter(|c| c.kind == Kind::Discrete).map(|c| c.free);
+        own.fold(self.host.free, u64::saturating_add)
+    }
+}
+
+/// What a running system leaves of main memory.
+fn left_by_system(memory: u64) -> u64 {
+    memory.saturating_sub((2 << 30) + memory / 16)
+}
+
+/// What driver and desktop leave of a card's memory.
+fn left_by_driver(memory: u64) -> u64 {
+    memory.saturating_sub((256 << 20) + memory / 32)
 }

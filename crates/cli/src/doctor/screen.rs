@@ -320,7 +320,7 @@ fn lay_out(text: &mut String, section: &Section, width: usize) {
 
 /// Lines of at most `width` columns (10 at least). They break at spaces and between Chinese characters, but not before what closes or
 /// behind what opens; a word that is longer than a line is cut.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(10);
     let mut lines = Vec::new();
     let mut line = String::new();

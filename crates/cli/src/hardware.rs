@@ -1,0 +1,72 @@
+//! The hardware that a question is about: this machine, or devices that the user names.
+
+use anyhow::Result;
+use hob_hub::Hub;
+use hob_machine::devices::{self, Wanted};
+use hob_machine::{Machine, Vendor};
+use hob_plan::{Rig, rig_of_devices, rig_of_machine};
+
+use crate::{out, probe};
+
+/// What is said wherever a speed on a GPU is shown.
+pub const GPU_SPEEDS: &str = "Speeds on GPUs are what programs of llama.cpp's kind reach there; hob itself computes on the CPU today.";
+
+/// Which hardware a question is about.
+#[derive(clap::Args)]
+pub struct Hardware {
+    /// Hardware to ask about instead of this machine: "RTX 5090", "2x A100 80GB", "M3 Ultra 512GB"
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// GiB that the GPU was given of memory that it shares, by a setting of firmware or system
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub gpu_memory: Option<u32>,
+}
+
+impl Hardware {
+    /// The devices of `--device`.
+    ///
+    /// # Errors
+    /// When no device is called that, with those that are.
+    pub fn named(&self) -> Result<Option<Vec<Wanted>>> {
+        self.device.as_deref().map(|text| Ok(devices::parse(text)?)).transpose()
+    }
+
+    /// The rig of `--device`, else this machine; with the memory that its GPU was given.
+    ///
+    /// # Errors
+    /// As [`Hardware::named`], or when the system tells nothing of itself.
+    pub fn rig(&self) -> Result<Rig> {
+        let rig = match self.named()? {
+            Some(wanted) => rig_of_devices(&wanted),
+            None => {
+                let machine = Machine::detect()?;
+                let probe = probe::kept(Hub::open()?.root(), &machine);
+                rig_of_machine(&machine, probe.as_ref())
+            }
+        };
+        Ok(self.given(rig))
+    }
+
+    /// A rig with the memory that its GPU was given.
+    pub fn given(&self, rig: Rig) -> Rig {
+        match self.gpu_memory {
+            Some(gib) => rig.with_gpu_memory(u64::from(gib) << 30),
+            None => rig,
+        }
+    }
+}
+
+/// What a GPU may use of memory that it shares, and how to give it more.
+pub fn limit_note(rig: &Rig) -> Option<String> {
+    let limit = out::memory_size(rig.shared_limit()?);
+    let memory = out::memory_size(rig.host.memory);
+    let more = (rig.host.memory / 100 * 92) >> 20;
+    Some(match rig.host.vendor {
+        Vendor::Apple => format!(
+            "The GPU may use {limit} of {memory}; `sudo sysctl iogpu.wired_limit_mb={more}` gives it more until the next start (ask with --gpu-memory)."
+        ),
+        _ => format!(
+            "The GPU may use {limit} of {memory}; firmware or system may be set to give it more (ask with --gpu-memory)."
+        ),
+    })
+}
