@@ -2,6 +2,8 @@
 //! scheduling is measured; every sequence has pages of its own, filled by a real prefill, since shared or empty ones would stay in a
 //! processor's cache. Figures are medians over all runs, which are reported too.
 
+mod expected;
+
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,15 +11,18 @@ use hob_cpu::IsaKind;
 use hob_engine::{LoadOptions, Runner};
 use hob_hub::Hub;
 use hob_machine::Machine;
-use hob_model::{Batch, Limits, Output, PAGE, Place};
+use hob_model::{Batch, Limits, Output, PAGE, Place, footprint};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::answer::{Kv, at_least_one};
 use crate::out;
 use hob_plan::Conditions;
+use hob_plan::speed::Interval;
 use hob_server::ModelFile;
 use hob_server::default_threads;
+
+use expected::Expected;
 
 /// Tokens decoded before the first measured run.
 const WARM_UP: usize = 4;
@@ -65,23 +70,34 @@ struct Row {
     batch: usize,
     /// Seconds of each run.
     seconds: Vec<f64>,
+    /// Tokens per second that the planner expects, where this machine was measured.
+    expected: Option<Interval>,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let file = crate::models::open(&Hub::open()?, &args.model)?;
+    let hub = Hub::open()?;
+    let file = crate::models::open(&hub, &args.model)?;
     let machine = Machine::host()?;
     let threads = args.threads.unwrap_or_else(|| default_threads(&machine));
     let limits = limits(args, &file, &machine)?;
+    let needed = footprint(&file.describe()?, &limits, file.weight_bytes()).total();
+    let expected = Expected::of(&file, hub.root(), &machine, args.kv.into())?;
     let start = Instant::now();
     file.gguf.prefault();
     let runner = Runner::load(file.gguf.clone(), &LoadOptions { threads, limits })
         .with_context(|| format!("cannot load {}", file.local.name))?;
     let loaded = start.elapsed().as_secs_f64();
-    let mut rows = vec![Row { test: "load", tokens: 0, depth: 0, batch: 1, seconds: vec![loaded] }];
+    let seconds = vec![loaded];
+    let mut rows =
+        vec![Row { test: "load", tokens: 0, depth: 0, batch: 1, seconds, expected: None }];
     Bench::new(runner, args).measure(args, &mut rows)?;
+    // The probe is of as many threads as are usual.
+    if let Some(expected) = expected.filter(|_| threads == default_threads(&machine)) {
+        rows.iter_mut().for_each(|row| row.expected = row.expect(&expected));
+    }
     if args.json {
-        return out::print_json(&to_json(&file, &machine, threads, &rows));
+        return out::print_json(&to_json(&file, &machine, threads, &rows, needed));
     }
     out::say(&format!(
         "{}, {}, {threads} threads, {}",
@@ -89,7 +105,7 @@ pub fn run(args: &Args) -> Result<()> {
         file.recipe(),
         IsaKind::best().name()
     ));
-    out::print(&table(&rows))
+    out::print(&table(&rows, needed))
 }
 
 /// What the runner is built for: the deepest and widest of the tests.
@@ -146,7 +162,14 @@ impl Bench {
                 self.status.set_message(format!("prefill of {} at {depth}", args.prompt));
                 self.prefill(depth, args.prompt)?;
                 let seconds = self.timed(args.runs, |b| b.prefill(depth, args.prompt))?;
-                rows.push(Row { test: "prefill", tokens: args.prompt, depth, batch: 1, seconds });
+                rows.push(Row {
+                    test: "prefill",
+                    tokens: args.prompt,
+                    depth,
+                    batch: 1,
+                    seconds,
+                    expected: None,
+                });
             }
             for &batch in &args.batch {
                 if args.generate > 0 {
@@ -156,7 +179,8 @@ impl Bench {
                     self.decode(batch, depth, args.generate.min(WARM_UP))?;
                     let seconds =
                         self.timed(args.runs, |b| b.decode(batch, depth, args.generate))?;
-                    rows.push(Row { test: "decode", tokens: args.generate, depth, batch, seconds });
+                    let (test, tokens) = ("decode", args.generate);
+                    rows.push(Row { test, tokens, depth, batch, seconds, expected: None });
                 }
             }
         }
@@ -253,6 +277,14 @@ impl Row {
         (self.tokens > 0).then(|| (self.tokens * self.batch) as f64 / seconds)
     }
 
+    fn expect(&self, expected: &Expected) -> Option<Interval> {
+        match self.test {
+            "prefill" => expected.prefill(self.tokens, self.depth),
+            "decode" => expected.decode(self.tokens, self.depth, self.batch),
+            _ => None,
+        }
+    }
+
     fn to_json(&self) -> Value {
         let runs: Vec<f64> = self.seconds.iter().map(|&s| self.speed(s).unwrap_or(s)).collect();
         json!({
@@ -263,6 +295,7 @@ impl Row {
             "tok_s": self.speed(self.median_seconds()),
             "seconds": self.median_seconds(),
             "runs": runs,
+            "expected_tok_s": self.expected,
         })
     }
 }
@@ -274,7 +307,13 @@ fn median(values: &[f64]) -> f64 {
     (sorted[low] + sorted[high]) / 2.0
 }
 
-fn to_json(file: &ModelFile, machine: &Machine, threads: usize, rows: &[Row]) -> Value {
+fn to_json(
+    file: &ModelFile,
+    machine: &Machine,
+    threads: usize,
+    rows: &[Row],
+    needed: u64,
+) -> Value {
     json!({
         "schema": 1,
         "model": file.local.name,
@@ -285,12 +324,15 @@ fn to_json(file: &ModelFile, machine: &Machine, threads: usize, rows: &[Row]) ->
         "processor": machine.cpu.brand,
         "rows": rows.iter().map(Row::to_json).collect::<Vec<_>>(),
         "peak_rss_bytes": peak_rss(),
+        "expected_bytes": needed,
+        "resident_bytes": resident(file.weight_bytes()),
     })
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[Row], needed: u64) -> String {
     let mut cells = vec![
-        ["TEST", "TOKENS", "DEPTH", "BATCH", "SECONDS", "TOKENS/S", "RANGE"].map(String::from),
+        ["TEST", "TOKENS", "DEPTH", "BATCH", "SECONDS", "TOKENS/S", "RANGE", "EXPECTED"]
+            .map(String::from),
     ];
     for row in rows {
         let speed = |s: f64| row.speed(s).map_or("-".to_owned(), |v| format!("{v:.1}"));
@@ -312,19 +354,31 @@ fn table(rows: &[Row]) -> String {
             seconds,
             speed(row.median_seconds()),
             range,
+            row.expected.map_or("-".to_owned(), |e| format!("{:.1} to {:.1}", e.low, e.high)),
         ]);
     }
     let mut text = out::table(&cells);
     if let Some(bytes) = peak_rss() {
-        text.push_str(&format!("peak memory {}\n", out::memory_size(bytes)));
+        let (peak, needed) = (out::memory_size(bytes), out::memory_size(needed));
+        text.push_str(&format!("peak memory {peak}, expected {needed}\n"));
     }
     text
 }
 
 /// The most memory this process ever held, mapped weights included; only Linux says.
 fn peak_rss() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Memory that the model costs: what is not of files, and the tensors, which are read in place.
+fn resident(weights: u64) -> Option<u64> {
+    Some(status("RssAnon:")? + weights)
+}
+
+/// A line of this process' status, in bytes.
+fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -341,13 +395,20 @@ mod tests {
 
     #[test]
     fn speeds_count_every_sequence() {
-        let row =
-            Row { test: "decode", tokens: 64, depth: 0, batch: 8, seconds: vec![2.0, 4.0, 1.0] };
+        let row = Row {
+            test: "decode",
+            tokens: 64,
+            depth: 0,
+            batch: 8,
+            seconds: vec![2.0, 4.0, 1.0],
+            expected: None,
+        };
         let json = row.to_json();
         assert_eq!((json["tok_s"].as_f64(), json["seconds"].as_f64()), (Some(256.0), Some(2.0)));
         assert_eq!(json["runs"], json!([256.0, 128.0, 512.0]));
         let load =
-            Row { test: "load", tokens: 0, depth: 0, batch: 1, seconds: vec![0.5] }.to_json();
+            Row { test: "load", tokens: 0, depth: 0, batch: 1, seconds: vec![0.5], expected: None }
+                .to_json();
         assert!(load["tok_s"].is_null() && load["runs"] == json!([0.5]));
     }
 

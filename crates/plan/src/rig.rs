@@ -132,6 +132,14 @@ impl Rig {
         self
     }
 
+    /// The same rig without its GPUs: what hob computes on today.
+    #[must_use]
+    pub fn cores_only(mut self) -> Rig {
+        self.cards.clear();
+        (self.host.kind, self.host.limit) = (Kind::Cpu, None);
+        self
+    }
+
     /// What its GPU may use of memory that it shares, if it has such a one.
     pub fn shared_limit(&self) -> Option<u64> {
         let card = self.cards.iter().find(|card| card.kind == Kind::Integrated);
