@@ -213,9 +213,7 @@ fn os(os: Os) -> advise::Os {
 fn json_of(question: &Question, answer: &Result<Vec<Choice>, advise::Nothing>) -> Value {
     let c = &question.constraints;
     let choices = answer.as_deref().unwrap_or(&[]);
-    let nearest = |(limit, choice): &(advise::Limit, Choice)| {
-        json!({"constraint": words::limit_name(*limit), "nearest": choice_json(question, choice)})
-    };
+    let nearest = |(limit, choice): &(advise::Limit, Choice)| json!({"constraint": words::limit_name(*limit), "nearest": choice_json(question, choice)});
     let without: Vec<Value> = match answer {
         Ok(_) => Vec::new(),
         Err(nothing) => nothing.without.iter().map(nearest).collect(),

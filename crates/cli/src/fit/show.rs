@@ -91,7 +91,9 @@ fn shares_json(report: &Report, fit: &Fit) -> Vec<Value> {
     let shares = fit.placement.iter().flat_map(|placement| &placement.shares);
     let share = |(seat, share): (&Seat, &Share)| {
         let (kind, name) = match seat {
-            Seat::Card(index) => ("gpu", report.rig.cards.get(*index).map_or("", |c| c.name.as_str())),
+            Seat::Card(index) => {
+                ("gpu", report.rig.cards.get(*index).map_or("", |c| c.name.as_str()))
+            }
             Seat::Chip => ("gpu", report.rig.host.name.as_str()),
             Seat::Cores => ("cpu", report.rig.host.name.as_str()),
         };
