@@ -285,11 +285,16 @@ const SMALL: &[(&str, &str)] = &[("F16", "F16"), ("Q8_0", "Q8_0")];
 /// Most answers of one hardware that are looked at: better ones come first, and the rest would only be faster still.
 const MOST_OF_ONE: usize = 10;
 
+/// What of a stated bandwidth nothing exceeds.
+const BEYOND: f64 = 1.2;
+
 /// A model in one recipe.
 struct Made {
     candidate: usize,
     label: &'static str,
     weights: Weights,
+    /// Bytes that a token reads at least.
+    read: f64,
     quality: f64,
 }
 
@@ -341,7 +346,10 @@ fn made_in(
             };
             let Candidate { parameters, active, released, .. } = *candidate;
             let quality = quality(parameters, active, released, bits);
-            all.push(Made { candidate: index, label, weights, quality });
+            let parts = weights.blocks.iter().flat_map(|b| [&b.dense, &b.experts]);
+            let parts = parts.chain([&weights.head]).flat_map(|part| part.read.values());
+            let read = parts.map(|bytes| *bytes as f64).sum();
+            all.push(Made { candidate: index, label, weights, read, quality });
         }
     }
     all
@@ -382,7 +390,11 @@ fn choice(
 ) -> Option<Choice> {
     let wishes = constraints.wishes();
     let too_long = wishes.context > candidate.model.context as usize;
-    if too_long || made.weights.total() > offer.rig.room() {
+    // No device reads much faster than its data sheet says: what could not be fast enough need not be placed.
+    let wanted = made.read * constraints.needed_speed();
+    let too_slow =
+        constraints.purpose != Purpose::Embedding && wanted > BEYOND * offer.rig.bandwidth();
+    if too_long || too_slow || made.weights.total() > offer.rig.room() {
         return None;
     }
     let job = Job { model: &candidate.model, weights: &made.weights, wishes };

@@ -151,6 +151,11 @@ impl Rig {
         self.host.kind == Kind::Unified || !self.cards.is_empty()
     }
 
+    /// Bytes per second of its fastest memory.
+    pub fn bandwidth(&self) -> f64 {
+        self.cards.iter().map(|card| card.bandwidth).fold(self.host.bandwidth, f64::max)
+    }
+
     /// Bytes that all its memories give a model, where shared memory counts once.
     pub fn room(&self) -> u64 {
         let own = self.cards.iter().filter(|c| c.kind == Kind::Discrete).map(|c| c.free);

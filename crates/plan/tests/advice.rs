@@ -78,8 +78,7 @@ fn a_room_with_five_hundred_watts() {
     let list = advise(&offers, &candidates, &constraints, 7).unwrap();
     check(&list, &constraints);
     // Desktop cards are among what is allowed, but not the largest.
-    let with = |name: &'static str| offers.iter().filter(move |offer| offer.name == name);
-    let watts = |name| with(name).map(|offer| offer.watts.unwrap()).next().unwrap();
+    let watts = |name: &str| offers.iter().find(|o| o.name == name).unwrap().watts.unwrap();
     assert!(watts("GeForce RTX 5090") > 500 && watts("GeForce RTX 5070 Ti") <= 500);
     let desktop =
         offers.iter().filter(|o| !o.portable && !o.server && o.watts.unwrap_or(999) <= 500);
