@@ -123,7 +123,7 @@ fn called(name: &Name, wanted: &impl Fn(&Device) -> bool) -> Option<Found> {
     let allowed = |e: &&Entry| {
         let known =
             |f: &&str| e.name.families.contains(f) || name::of_maker(e.device.vendor).contains(f);
-        e.name.core == name.core && wanted(e.device) && name.families.iter().all(|f| known(f))
+        e.name.core == name.core && wanted(e.device) && name.families.iter().all(known)
     };
     let best = entries().iter().filter(allowed).map(rank).max()?;
     let mut devices: Vec<&'static Device> = Vec::new();
