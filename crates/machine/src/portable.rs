@@ -52,7 +52,7 @@ pub(crate) fn disk(path: &Path) -> (DiskKind, Option<String>, Option<String>) {
     let Ok(disks) = Disks::new_with_refreshed_list() else {
         return (DiskKind::Unknown, None, None);
     };
-    let above = disks.list().iter().filter(|disk| path.starts_with(disk.mount_point()));
+    let above = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
     let Some(disk) = above.max_by_key(|disk| disk.mount_point().as_os_str().len()) else {
         return (DiskKind::Unknown, None, None);
     };

@@ -205,7 +205,7 @@ mod tests {
     fn speeds_are_generations() {
         let speeds =
             ["2.5 GT/s PCIe", "5.0 GT/s PCIe", "8.0 GT/s PCIe", "16.0 GT/s PCIe", "32.0 GT/s PCIe"];
-        assert_eq!(speeds.map(|s| generation(s)), [1, 2, 3, 4, 5].map(Some));
+        assert_eq!(speeds.map(generation), [1, 2, 3, 4, 5].map(Some));
         for bad in ["Unknown", "", "-1 GT/s", "1e9 GT/s", "NaN"] {
             assert_eq!(generation(bad), None, "{bad}");
         }
