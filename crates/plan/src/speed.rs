@@ -12,7 +12,6 @@ use hob_machine::{Kind, Probe, Vendor};
 use hob_quant::GgmlType;
 use serde::Serialize;
 
-use calibration::Constants;
 use parameters::{BATCH, FITTED, PROBED};
 use time::Time;
 

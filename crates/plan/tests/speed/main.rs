@@ -197,6 +197,20 @@ fn the_constants_in_use_are_those_of_the_procedure() {
     assert!((found.prefill_scale / used.prefill_scale).ln().abs() < 0.01);
 }
 
+#[test]
+fn calibration_and_use_read_the_same_numbers() {
+    let mut found = 0;
+    for (name, unit) in rows::units() {
+        let Some(device) = hob_machine::devices::by_name(&name) else { continue };
+        found += 1;
+        let off = |ours: f64, table: f64| (ours / table).ln().abs();
+        assert_eq!((unit.kind, unit.vendor), (device.kind, device.vendor), "{name}");
+        assert!(off(unit.bandwidth, device.bandwidth) < 0.02, "{name}: {}", device.bandwidth);
+        assert!(off(unit.operations, device.fp16) < 0.15, "{name}: {:e}", device.fp16);
+    }
+    assert!(found >= 9, "{found} of the given file's devices and hosts are in the table");
+}
+
 /// Not a test: prints a table of all rows of the file, for `bench/`.
 #[test]
 #[ignore = "prints a table"]

@@ -92,6 +92,16 @@ pub fn read() -> Vec<Row> {
     rows
 }
 
+/// Devices and hosts of the given file.
+pub fn units() -> Vec<(String, Unit)> {
+    let given: Vec<Vec<String>> = csv("measured-decode-speed.csv");
+    let named = |device: &Device| {
+        given.iter().any(|row| device.names.contains(&row[0]) || device.names.contains(&row[3]))
+    };
+    let devices = devices().into_iter().filter(named);
+    devices.map(|device| (device.names[0].clone(), device.unit)).collect()
+}
+
 fn data(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "data", name].iter().collect();
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
