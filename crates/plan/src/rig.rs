@@ -95,7 +95,7 @@ impl Host {
 
     /// The GPU of a unified chip.
     pub fn chip(&self) -> Option<Unit> {
-        (self.kind == Kind::Unified).then(|| Unit {
+        (self.kind == Kind::Unified).then_some(Unit {
             kind: Kind::Unified,
             vendor: self.vendor,
             bandwidth: self.bandwidth,
