@@ -581,8 +581,14 @@ fn about_processors(finding: &Finding) -> (Said, Said) {
             ),
         ),
         Finding::NotMeasured => (
-            say("This machine has not been measured: speeds are told by tables.", ""),
-            say("尚未实测这台机器：速度以表格为准。", ""),
+            say(
+                "This machine has not been measured: speeds are told by tables.",
+                "`hob doctor` without --no-probe measures it, in some seconds.",
+            ),
+            say(
+                "尚未实测这台机器：速度以表格为准。",
+                "运行 `hob doctor`（不加 --no-probe）即可实测，约需数秒。",
+            ),
         ),
         _ => Default::default(),
     }
