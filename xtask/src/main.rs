@@ -7,6 +7,7 @@ mod avx512;
 mod bench;
 mod check;
 mod clients;
+mod expect;
 mod judge;
 mod load;
 mod pulls;
@@ -52,6 +53,8 @@ enum Command {
     Clients(clients::Args),
     /// Ask a server for answers to 200 JSON schemas, and have each judged by a validator; minutes (docs/schemas.md)
     Schemas(schemas::Args),
+    /// Hold what the planner expects of this machine against what is measured on it; writes a CSV file to bench/
+    Expect(expect::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Pulls(args) => pulls::run(&args),
         Command::Clients(args) => clients::run(&args),
         Command::Schemas(args) => schemas::run(&args),
+        Command::Expect(args) => expect::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {
