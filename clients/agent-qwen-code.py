@@ -55,7 +55,7 @@ def question():
 def errors():
     status, events = qwen("hi", *SHORT, OPENAI_MODEL=ABSENT)
     said = json.dumps(events) + agent.said
-    assert "404" in said and f"{ABSENT}' not found" in said, (status, said)
+    assert "404" in said and f"{ABSENT}' does not exist" in said, (status, said)
 
 
 @feature("its own prompt")

@@ -8,6 +8,7 @@ use hob_plan::placement::{Seat, Share};
 use hob_plan::speed::Interval;
 use hob_quant::GgmlType;
 use serde_json::{Map, Value, json};
+use unicode_width::UnicodeWidthStr;
 
 use super::Report;
 use crate::grid::{self, Align};
@@ -168,7 +169,14 @@ pub fn text(report: &Report, width: usize) -> String {
     text
 }
 
+/// With the placements, if they do not make it too wide.
 fn table(report: &Report, width: usize) -> String {
+    let whole = |text: &String| text.lines().all(|line| line.width() <= width);
+    let with = (width >= WITH_PLACEMENT).then(|| columns(report, width, true));
+    with.filter(whole).unwrap_or_else(|| columns(report, width, false))
+}
+
+fn columns(report: &Report, width: usize, placements: bool) -> String {
     use Align::{Left, Right};
     let mut head = vec!["RECIPE", "FILE", "BITS", "MEMORY", "FITS", "CONTEXT", "DECODE", "PREFILL"];
     let mut align = vec![Left, Right, Right, Right, Left, Right, Right, Right];
@@ -177,7 +185,7 @@ fn table(report: &Report, width: usize) -> String {
         head.push("KL");
         align.push(Right);
     }
-    if width >= WITH_PLACEMENT {
+    if placements {
         head.push("PLACEMENT");
         align.push(Left);
     }
@@ -201,7 +209,7 @@ fn table(report: &Report, width: usize) -> String {
             let kl = quality(report, fit)["kl"].as_f64();
             row.push(kl.map_or("-".to_owned(), |kl| format!("{kl:.4}")));
         }
-        if width >= WITH_PLACEMENT {
+        if placements {
             row.push(if fit.fits == Fits::No { "-".to_owned() } else { fit.line.clone() });
         }
         rows.push(row);
