@@ -74,6 +74,14 @@ struct Row {
     expected: Option<Interval>,
 }
 
+/// What a loaded model takes.
+struct Memory {
+    /// By the planner.
+    needed: u64,
+    /// What is there.
+    resident: Option<u64>,
+}
+
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let hub = Hub::open()?;
@@ -91,13 +99,17 @@ pub fn run(args: &Args) -> Result<()> {
     let seconds = vec![loaded];
     let mut rows =
         vec![Row { test: "load", tokens: 0, depth: 0, batch: 1, seconds, expected: None }];
-    Bench::new(runner, args).measure(args, &mut rows)?;
+    let mut bench = Bench::new(runner, args);
+    bench.measure(args, &mut rows)?;
+    // While it is loaded, and its cache is as full as it becomes.
+    let memory = Memory { needed, resident: resident(file.weight_bytes()) };
+    drop(bench);
     // The probe is of as many threads as are usual.
     if let Some(expected) = expected.filter(|_| threads == default_threads(&machine)) {
         rows.iter_mut().for_each(|row| row.expected = row.expect(&expected));
     }
     if args.json {
-        return out::print_json(&to_json(&file, &machine, threads, &rows, needed));
+        return out::print_json(&to_json(&file, &machine, threads, &rows, &memory));
     }
     out::say(&format!(
         "{}, {}, {threads} threads, {}",
@@ -105,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
         file.recipe(),
         IsaKind::best().name()
     ));
-    out::print(&table(&rows, needed))
+    out::print(&table(&rows, &memory))
 }
 
 /// What the runner is built for: the deepest and widest of the tests.
@@ -312,7 +324,7 @@ fn to_json(
     machine: &Machine,
     threads: usize,
     rows: &[Row],
-    needed: u64,
+    memory: &Memory,
 ) -> Value {
     json!({
         "schema": 1,
@@ -324,12 +336,12 @@ fn to_json(
         "processor": machine.cpu.brand,
         "rows": rows.iter().map(Row::to_json).collect::<Vec<_>>(),
         "peak_rss_bytes": peak_rss(),
-        "expected_bytes": needed,
-        "resident_bytes": resident(file.weight_bytes()),
+        "expected_bytes": memory.needed,
+        "resident_bytes": memory.resident,
     })
 }
 
-fn table(rows: &[Row], needed: u64) -> String {
+fn table(rows: &[Row], memory: &Memory) -> String {
     let mut cells = vec![
         ["TEST", "TOKENS", "DEPTH", "BATCH", "SECONDS", "TOKENS/S", "RANGE", "EXPECTED"]
             .map(String::from),
@@ -359,7 +371,7 @@ fn table(rows: &[Row], needed: u64) -> String {
     }
     let mut text = out::table(&cells);
     if let Some(bytes) = peak_rss() {
-        let (peak, needed) = (out::memory_size(bytes), out::memory_size(needed));
+        let (peak, needed) = (out::memory_size(bytes), out::memory_size(memory.needed));
         text.push_str(&format!("peak memory {peak}, expected {needed}\n"));
     }
     text

@@ -15,9 +15,9 @@ use crate::{EngineError, LoadOptions, Runner};
 /// Bytes that the reading test goes through: well above most caches.
 const READ_BYTES: usize = 256 << 20;
 /// Bytes of the weights that one row is multiplied with: a model's do not stay in a cache either.
-const WEIGHT_BYTES: u64 = 64 << 20;
+const WEIGHT_BYTES: u64 = 160 << 20;
 /// Most weights for that: types of few bits compute long before they read much.
-const MOST_WEIGHTS: u64 = 128 << 20;
+const MOST_WEIGHTS: u64 = 256 << 20;
 /// Rows of a measured step of prefill.
 const ROWS: usize = 256;
 /// Depth at which attention is measured, in tokens.
@@ -101,12 +101,11 @@ struct Shared {
     attention_operations_per_second: f64,
 }
 
-/// Two models of the same weights, in one block and in eight: the difference is what a block costs beside them. The second one is then
+/// Two models of the same weights, in one block and in sixteen: the difference is what a block costs beside them. The second one is then
 /// brought to a depth: what steps take longer there is attention.
 fn shared(threads: usize) -> Result<Shared, EngineError> {
     let ty = GgmlType::Q8_0;
-    let one = Shape { blocks: 1, ffn: 12_288 };
-    let many = Shape { blocks: 8, ffn: 768 };
+    let (one, many) = (ONE, MANY);
     let seconds = |shape: &Shape| -> Result<(Bench, f64), EngineError> {
         let mut bench = Bench::new(shape, ty, threads, DEPTH + ROWS)?;
         let seconds = bench.decode(0)?;
@@ -149,6 +148,10 @@ fn kernel(ty: GgmlType, threads: usize, per_block: f64) -> Result<KernelSpeed, E
         prefill_operations_per_second: operations / prefill.max(1e-7),
     })
 }
+
+/// About as many weights as one block and as many, whose cache at the measured depth is larger than a processor's.
+const ONE: Shape = Shape { blocks: 1, ffn: 16_384 };
+const MANY: Shape = Shape { blocks: 16, ffn: 64 };
 
 /// A made-up model: of Llama's kind, 1024 wide.
 struct Shape {
@@ -196,8 +199,10 @@ impl Shape {
             writer.add_tensor(&weight.name, ty, &weight.shape).map_err(|e| unmade(&e))?;
         }
         let bytes = writer.to_bytes(|info| {
-            let pattern = pattern(info.ty).unwrap_or_default();
-            pattern.into_iter().cycle().take(info.bytes() as usize).collect()
+            let (pattern, length) = (pattern(info.ty).unwrap_or_default(), info.bytes() as usize);
+            let mut bytes = pattern.repeat(length.div_ceil(pattern.len().max(1)));
+            bytes.truncate(length);
+            bytes
         });
         Gguf::from_bytes(bytes.map_err(|e| unmade(&e))?).map_err(|e| unmade(&e))
     }
@@ -312,8 +317,7 @@ mod tests {
     #[test]
     fn both_models_of_the_shared_part_have_about_the_same_weights() {
         let weights = |shape: Shape| Bench::new(&shape, GgmlType::Q8_0, 1, PAGE).unwrap().weights;
-        let one = weights(Shape { blocks: 1, ffn: 12_288 });
-        let many = weights(Shape { blocks: 8, ffn: 768 });
+        let (one, many) = (weights(ONE), weights(MANY));
         assert!(one.abs_diff(many) < one / 10, "{one} {many}");
     }
 }

@@ -316,6 +316,9 @@ fn open_shard(path: &Path, no: u64, count: u64) -> Result<OneFile, GgufError> {
 pub(crate) fn map_bytes(bytes: &[u8]) -> Result<Mmap, GgufError> {
     let io = |source| GgufError::Io { path: PathBuf::from(MEMORY), source };
     let mut map = MmapMut::map_anon(bytes.len()).map_err(io)?;
+    // Pages as small as those of a file's map, so that what is measured on it holds for files.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::NoHugePage);
     map.copy_from_slice(bytes);
     map.make_read_only().map_err(io)
 }

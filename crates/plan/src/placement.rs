@@ -203,8 +203,10 @@ impl Job<'_> {
             let experts = at.experts == seat && weights.experts.bytes > 0;
             blocks += usize::from(at.dense == seat || experts);
         }
+        let mut head = 0.0;
         if cut.head == seat {
             stored.add(&self.weights.head);
+            head = 2.0 * self.weights.head.products as f64;
         }
         Work {
             weights: stored.read,
@@ -212,6 +214,7 @@ impl Job<'_> {
             cache,
             blocks,
             operations: 2.0 * stored.products as f64,
+            head,
             attention,
         }
     }

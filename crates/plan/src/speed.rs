@@ -59,6 +59,8 @@ pub struct Work {
     pub blocks: usize,
     /// Operations of the products with weights: two per weight that is read.
     pub operations: f64,
+    /// Those of them that make logits: of a prompt only the last token needs them.
+    pub head: f64,
     /// Operations of attention at the asked depth.
     pub attention: f64,
 }
@@ -130,6 +132,7 @@ mod tests {
             cache: bytes(5.4e8),
             blocks: (32.0 * part) as usize,
             operations: 1.5e10 * part,
+            head: 0.0,
             attention: 1.1e9 * part,
         }
     }
@@ -248,6 +251,7 @@ mod tests {
                 cache,
                 blocks,
                 operations,
+                head: 0.0,
                 attention,
             },
         )

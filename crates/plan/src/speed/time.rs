@@ -365,7 +365,10 @@ fn probed_decode(probe: &Probe, work: &Work, sequences: usize) -> (f64, f64) {
 
 fn probed_prefill(probe: &Probe, work: &Work, tokens: usize) -> (f64, f64) {
     let attention = 0.5 * tokens as f64 * work.attention;
-    let seconds = tokens as f64 * probed_products(probe, work)
+    // Logits are made of the last token alone.
+    let head = over(work.head, work.operations).min(1.0);
+    let whole = tokens as f64 * (1.0 - head) + head;
+    let seconds = whole * probed_products(probe, work)
         + over(attention, probe.attention_operations_per_second);
     (seconds, tokens.div_ceil(STEP) as f64 * work.blocks as f64 * probe.seconds_per_block)
 }

@@ -265,6 +265,7 @@ impl<'a> File<'a> {
             blocks: (self.model.blocks.len() as f64 * of_blocks).round() as usize,
             operations: self.dense_operations * dense + self.expert_operations * experts,
             attention: attention * dense,
+            head: 0.0,
         }
     }
 
