@@ -183,11 +183,11 @@ fn whole(last: &Value, tokens: usize) {
 #[test]
 fn slots_of_clients_that_vanish_serve_others() {
     let home = Home::new();
-    // One of the ten is kept for clients that run nothing.
-    let server = Server::start(&home, &slow(&home), &["--parallel", "10"]);
+    // Two of the sixteen are kept for clients that run nothing.
+    let server = Server::start(&home, &slow(&home), &["--parallel", "16"]);
     // All that this client may have are taken, and none would be free before the witness ends, which began first.
     let mut witness = server.witness();
-    drop(server.streams(8));
+    drop(server.streams(13));
     let mut next = server.ask("m", 4);
     assert_eq!(next.status(), 200);
     whole(&next.last(), 4);
