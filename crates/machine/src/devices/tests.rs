@@ -407,18 +407,10 @@ fn errors_say_what_there_is() {
 fn gpu(name: &str, kind: Kind, pci_id: Option<(u16, u16)>, gib: Option<f64>) -> Gpu {
     Gpu {
         name: name.into(),
-        vendor: Vendor::Other,
         kind,
         memory_bytes: gib.map(|g| (g * GIB as f64) as u64),
-        free_bytes: None,
         pci_id,
-        address: None,
-        driver: None,
-        link: None,
-        numa_node: None,
-        power_limit_watts: None,
-        peers: Vec::new(),
-        problems: Vec::new(),
+        ..Gpu::unknown()
     }
 }
 
