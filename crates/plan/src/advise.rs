@@ -298,6 +298,26 @@ struct Made {
     quality: f64,
 }
 
+/// One of them on one hardware.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    offer: (usize, &'a Offer),
+    made: &'a Made,
+    candidate: &'a Candidate,
+    constraints: &'a Constraints,
+}
+
+/// What an engine makes of it.
+struct Run {
+    engine: Engine,
+    speed: Interval,
+    speed_all: f64,
+    memory: u64,
+    placement: Where,
+    cores: Share,
+    whole: bool,
+}
+
 /// The short list: at most `most` answers, the preferred first.
 ///
 /// # Errors
@@ -318,15 +338,14 @@ pub fn advise(
 
 /// All models for a purpose in all recipes, the best first.
 fn made(candidates: &[Candidate], purpose: Purpose) -> Vec<Made> {
-    let mut all = made_in(candidates, purpose, |candidate| match purpose {
+    made_in(candidates, purpose, |candidate| match purpose {
         Purpose::Embedding => SMALL,
         _ if candidate.model.arch == PUBLISHED_IN_MXFP4 => PUBLISHED_4,
         _ => RECIPES,
-    });
-    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
-    all
+    })
 }
 
+/// The same in recipes of the caller's, with any engine.
 fn made_in(
     candidates: &[Candidate],
     purpose: Purpose,
@@ -352,6 +371,7 @@ fn made_in(
             all.push(Made { candidate: index, label, weights, read, quality });
         }
     }
+    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     all
 }
 
@@ -368,26 +388,60 @@ fn choices(
         false => Vec::new(),
     };
     for (index, offer) in allowed() {
+        let cases = |made| cases((index, offer), candidates, made, constraints);
         if served::is_case(offer, constraints) {
-            all.extend(served::choices(index, offer, candidates, &served, constraints));
+            all.extend(cases(&served).filter_map(served::choice).take(served::MOST));
         }
-        let usable = made.iter().filter_map(|made| {
-            let candidate = candidates.get(made.candidate)?;
-            choice(index, offer, made, candidate, constraints)
-        });
-        all.extend(usable.take(MOST_OF_ONE));
+        all.extend(cases(made).filter_map(choice).take(MOST_OF_ONE));
     }
     all
 }
 
-/// One model in one recipe on one hardware, if that is fast enough.
-fn choice(
-    index: usize,
-    offer: &Offer,
-    made: &Made,
-    candidate: &Candidate,
-    constraints: &Constraints,
-) -> Option<Choice> {
+/// All of them on one hardware.
+fn cases<'a>(
+    offer: (usize, &'a Offer),
+    candidates: &'a [Candidate],
+    made: &'a [Made],
+    constraints: &'a Constraints,
+) -> impl Iterator<Item = Case<'a>> {
+    made.iter().filter_map(move |made| {
+        let candidate = candidates.get(made.candidate)?;
+        Some(Case { offer, made, candidate, constraints })
+    })
+}
+
+impl Case<'_> {
+    /// The answer that it is, if that is fast enough.
+    fn choice(&self, run: Run) -> Option<Choice> {
+        let Case { offer: (index, offer), made, candidate, constraints } = *self;
+        if run.speed.mid < constraints.needed_speed() {
+            return None;
+        }
+        Some(Choice {
+            offer: index,
+            candidate: made.candidate,
+            recipe: made.label,
+            engine: run.engine,
+            quality: made.quality,
+            speed: run.speed,
+            speed_all: run.speed_all,
+            memory: run.memory,
+            placement: run.placement,
+            layers: candidate.model.blocks.len(),
+            cores: run.cores,
+            whole: run.whole,
+            context: constraints.wishes().context,
+            usd: offer.cost.as_ref().map(|c| c.usd),
+            watts: offer.watts,
+            tokens_per_joule: offer.watts.map(|w| run.speed_all / f64::from(w.max(1))),
+            reasons: Vec::new(),
+        })
+    }
+}
+
+/// With hob or a program of llama.cpp's kind.
+fn choice(case: Case) -> Option<Choice> {
+    let Case { offer: (_, offer), made, candidate, constraints } = case;
     let wishes = constraints.wishes();
     let too_long = wishes.context > candidate.model.context as usize;
     // No device reads much faster than its data sheet says: what could not be fast enough need not be placed.
@@ -409,27 +463,14 @@ fn choice(
             (each(all, wishes.users), all.mid)
         }
     };
-    if speed.mid < constraints.needed_speed() {
-        return None;
-    }
-    Some(Choice {
-        offer: index,
-        candidate: made.candidate,
-        recipe: made.label,
+    case.choice(Run {
         engine: if placement.on_cores() { Engine::Hob } else { Engine::LlamaCpp },
-        quality: made.quality,
         speed,
         speed_all,
         memory: placement.total().total(),
         placement: placement.describe(&offer.rig),
-        layers: candidate.model.blocks.len(),
         cores: placement.shares.get(&Seat::Cores).copied().unwrap_or_default(),
         whole: placement.whole,
-        context: wishes.context,
-        usd: offer.cost.as_ref().map(|c| c.usd),
-        watts: offer.watts,
-        tokens_per_joule: offer.watts.map(|w| speed_all / f64::from(w.max(1))),
-        reasons: Vec::new(),
     })
 }
 

@@ -5,7 +5,7 @@
 use hob_machine::{Kind, Vendor};
 use hob_model::{CacheLayout, Limits, Mixer, Model, PAGE};
 
-use super::{Candidate, Choice, Constraints, Engine, Made, Offer, Purpose, each};
+use super::{Candidate, Case, Choice, Constraints, Engine, Made, Offer, Purpose, Run, each};
 use crate::memory::Weights;
 use crate::placement::{Job, Share, Where};
 use crate::speed::{self, Interval, Segment};
@@ -21,7 +21,7 @@ const TOGETHER: f64 = 0.8;
 /// Part of the whole context that a user's sequence has on average.
 const FILLED: f64 = 0.5;
 /// Most answers on one hardware.
-const MOST: usize = 4;
+pub(super) const MOST: usize = 4;
 
 /// The precisions it is advised with, and the recipes that have their bytes (Q8_0 has six hundredths more than FP8).
 const PRECISIONS: &[(&str, &str)] = &[("BF16", "BF16"), (FP8, "Q8_0")];
@@ -39,61 +39,26 @@ pub(super) fn is_case(offer: &Offer, constraints: &Constraints) -> bool {
 
 /// All models for a purpose in the precisions that it computes, the best first.
 pub(super) fn made(candidates: &[Candidate], purpose: Purpose) -> Vec<Made> {
-    let mut all = super::made_in(candidates, purpose, |_| PRECISIONS);
-    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
-    all
+    super::made_in(candidates, purpose, |_| PRECISIONS)
 }
 
-/// Its answers on one hardware.
-pub(super) fn choices(
-    index: usize,
-    offer: &Offer,
-    candidates: &[Candidate],
-    made: &[Made],
-    constraints: &Constraints,
-) -> Vec<Choice> {
-    let usable = made.iter().filter_map(|made| {
-        let candidate = candidates.get(made.candidate)?;
-        choice(index, offer, made, candidate, constraints)
-    });
-    usable.take(MOST).collect()
-}
-
-fn choice(
-    index: usize,
-    offer: &Offer,
-    made: &Made,
-    candidate: &Candidate,
-    constraints: &Constraints,
-) -> Option<Choice> {
+/// With vLLM.
+pub(super) fn choice(case: Case) -> Option<Choice> {
+    let Case { offer: (_, offer), made, candidate, constraints } = case;
     if made.label == FP8 && !offer.fp8 {
         return None;
     }
     let (speed_all, memory) = serve(offer, &candidate.model, &made.weights, constraints)?;
-    let speed = each(speed_all, constraints.users);
-    if speed.mid < constraints.needed_speed() {
-        return None;
-    }
     let cards = offer.rig.cards.len();
     let name = offer.rig.cards.first().map_or("", |c| c.name.as_str());
-    Some(Choice {
-        offer: index,
-        candidate: made.candidate,
-        recipe: made.label,
+    case.choice(Run {
         engine: Engine::Vllm { parallel: cards },
-        quality: made.quality,
-        speed,
+        speed: each(speed_all, constraints.users),
         speed_all: speed_all.mid,
         memory,
         placement: Where::Sliced { cards, name: name.to_owned() },
-        layers: candidate.model.blocks.len(),
         cores: Share::default(),
         whole: true,
-        context: constraints.wishes().context,
-        usd: offer.cost.as_ref().map(|c| c.usd),
-        watts: offer.watts,
-        tokens_per_joule: offer.watts.map(|w| speed_all.mid / f64::from(w.max(1))),
-        reasons: Vec::new(),
     })
 }
 
