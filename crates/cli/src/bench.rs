@@ -11,7 +11,7 @@ use hob_cpu::IsaKind;
 use hob_engine::{LoadOptions, Runner};
 use hob_hub::Hub;
 use hob_machine::Machine;
-use hob_model::{Batch, Limits, Output, PAGE, Place, footprint};
+use hob_model::{Batch, Limits, Model, Output, PAGE, Place, footprint};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -88,9 +88,10 @@ pub fn run(args: &Args) -> Result<()> {
     let file = crate::models::open(&hub, &args.model)?;
     let machine = Machine::host()?;
     let threads = args.threads.unwrap_or_else(|| default_threads(&machine));
-    let limits = limits(args, &file, &machine)?;
-    let needed = footprint(&file.describe()?, &limits, file.weight_bytes()).total();
-    let expected = Expected::of(&file, hub.root(), &machine, args.kv.into())?;
+    let (model, weights) = (file.describe()?, file.weight_bytes());
+    let limits = limits(args, &model, weights, &machine)?;
+    let needed = footprint(&model, &limits, weights).total();
+    let expected = Expected::of(&file, model, hub.root(), &machine, args.kv.into())?;
     let start = Instant::now();
     file.gguf.prefault();
     let runner = Runner::load(file.gguf.clone(), &LoadOptions { threads, limits })
@@ -102,7 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut bench = Bench::new(runner, args);
     bench.measure(args, &mut rows)?;
     // While it is loaded, and its cache is as full as it becomes.
-    let memory = Memory { needed, resident: resident(file.weight_bytes()) };
+    let memory = Memory { needed, resident: resident(weights) };
     drop(bench);
     // The probe is of as many threads as are usual.
     if let Some(expected) = expected.filter(|_| threads == default_threads(&machine)) {
@@ -121,16 +122,15 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// What the runner is built for: the deepest and widest of the tests.
-fn limits(args: &Args, file: &ModelFile, machine: &Machine) -> Result<Limits> {
+fn limits(args: &Args, model: &Model, weights: u64, machine: &Machine) -> Result<Limits> {
     let depth = args.depth.iter().copied().max().unwrap_or(0);
     let sequences = args.batch.iter().copied().max().unwrap_or(1);
     let Some(context) = depth.checked_add(args.prompt.max(args.generate)).filter(|&n| n > 0) else {
         bail!("nothing to measure: -p and -n are both 0, or too large");
     };
-    let model = file.describe()?;
     let conditions = Conditions {
-        model: &model,
-        weights: file.weight_bytes(),
+        model,
+        weights,
         available: machine.memory.available_bytes,
         kv: args.kv.into(),
         sequences,

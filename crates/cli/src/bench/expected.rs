@@ -22,18 +22,18 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Nothing where this machine was not measured.
+    /// Nothing where this machine was not measured. The model is the file's.
     ///
     /// # Errors
     /// When the file is no model that runs.
     pub fn of(
         file: &ModelFile,
+        model: Model,
         store: &std::path::Path,
         machine: &Machine,
         kv: KvType,
     ) -> Result<Option<Expected>> {
         let Some(probe) = probe::kept(store, machine) else { return Ok(None) };
-        let model = file.describe()?;
         let tensors = file.gguf.tensors();
         let bound = bind(&model, &file.gguf)?;
         let types: Vec<GgmlType> =
