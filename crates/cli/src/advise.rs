@@ -15,7 +15,7 @@ use hob_plan::advise::{
 use hob_plan::speed::Interval;
 use serde_json::{Value, json};
 
-use crate::answer::at_least_one;
+use crate::answer::{MOST_TOKENS, MOST_USERS, at_least_one};
 use crate::doctor::lang::{self, Lang};
 use crate::hardware::Hardware;
 use crate::out;
@@ -23,8 +23,6 @@ use crate::out::Usage;
 
 /// Answers of the list.
 const MOST: usize = 7;
-const MOST_USERS: u64 = 4096;
-const MOST_TOKENS: u64 = 1 << 24;
 
 /// Advise what to buy or to run
 #[derive(clap::Args)]
@@ -62,9 +60,8 @@ pub struct Args {
     /// Users at the same time
     #[arg(long, default_value_t = 1, value_parser = at_least_one(MOST_USERS))]
     users: usize,
-    /// Language of the answer [default: by HOB_LANG, LC_ALL, LC_MESSAGES, LANG]
-    #[arg(long, value_enum)]
-    lang: Option<Lang>,
+    #[command(flatten)]
+    spoken: lang::Asked,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -111,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         return out::print_json(&json_of(&question, &answer));
     }
-    let lang = lang::choose(args.lang, |name| std::env::var(name).ok());
+    let lang = args.spoken.lang();
     let width = crate::doctor::width();
     match answer {
         Ok(list) => out::print(&words::answers(lang, &question, &list, width)),

@@ -56,6 +56,10 @@ impl From<Kv> for KvType {
     }
 }
 
+/// Most users, and most tokens of each, that the planner is asked about.
+pub const MOST_USERS: u64 = 4096;
+pub const MOST_TOKENS: u64 = 1 << 24;
+
 /// Parses a count from 1 to `most`.
 pub fn at_least_one(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)

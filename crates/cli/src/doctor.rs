@@ -5,7 +5,7 @@ mod advice;
 pub mod lang;
 mod report;
 pub mod screen;
-mod words;
+pub mod words;
 
 use std::path::Path;
 
@@ -14,7 +14,6 @@ use hob_hub::Hub;
 use hob_machine::{Machine, Probe, disk};
 
 use crate::{out, probe};
-use lang::Lang;
 use report::Report;
 
 /// Look at this machine: what is there, what is used, what to change
@@ -25,9 +24,8 @@ pub struct Args {
     /// Print JSON, as docs/doctor.md describes it
     #[arg(long)]
     json: bool,
-    /// Language of sentences
-    #[arg(long, value_enum)]
-    lang: Option<Lang>,
+    #[command(flatten)]
+    spoken: lang::Asked,
     /// Measure this machine's speed anew [default: once, then it is known]
     #[arg(long, conflicts_with = "no_probe")]
     probe: bool,
@@ -38,7 +36,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let lang = lang::choose(args.lang, |name| std::env::var(name).ok());
+    let lang = args.spoken.lang();
     let hub = Hub::open()?;
     let machine = Machine::detect()?;
     let threads = hob_server::default_threads(&machine);

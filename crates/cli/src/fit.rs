@@ -2,6 +2,9 @@
 //! how fast it would be there. The arithmetic is `plan`'s; here a model, a machine and wishes are found for it.
 
 mod show;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use std::fs::File;
 use std::io::Read;
@@ -13,27 +16,27 @@ use hob_gguf::MetaBuilder;
 use hob_hub::{Hub, HubError};
 use hob_model::hf::{HfConfig, MAX_CONFIG_BYTES};
 use hob_model::{FileSize, Model, Recipe, RecipeOptions, TOKENIZER_BYTES_PER_ENTRY};
+use hob_plan::Rig;
 use hob_plan::fit::{self, Fit};
 use hob_plan::placement::Wishes;
 use hob_server::ModelFile;
 use serde_json::Value;
 
-use crate::answer::{Kv, at_least_one};
+use crate::answer::{Kv, MOST_TOKENS, MOST_USERS, at_least_one};
+use crate::doctor::lang;
 use crate::hardware::Hardware;
 use crate::out::Usage;
 use crate::{out, quality};
 
 /// Context that is asked about where nobody says, if the model has that much.
 const USUAL_CONTEXT: usize = 8192;
-/// Most users, and tokens of a context.
-const MOST_USERS: u64 = 4096;
-const MOST_TOKENS: u64 = 1 << 24;
 
 /// Show which recipes of a model fit, and how fast they are
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  hob fit qwen3:14b\n  hob fit qwen3:14b --device \"RTX 4070\" --context 32768\n  \
     hob fit deepseek-r1:671b --device \"M3 Ultra 512GB\"\n  hob fit qwen3:32b --device \"2x A100 80GB\" --users 16 --json\n  \
+    hob fit qwen3:14b --lang zh\n  \
     hob fit ./Llama-3.2-1B/config.json --tensors\n\n\
     Nothing is downloaded and no weights are read. Sizes from a GGUF file are exact; from a name or a\n\
     config.json the tokenizer's part is an estimate (a few MB of the file)."
@@ -61,6 +64,8 @@ pub struct Args {
     /// Show the types of the tensors instead
     #[arg(long)]
     tensors: bool,
+    #[command(flatten)]
+    spoken: lang::Asked,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -80,7 +85,7 @@ struct Subject {
 /// What was found out about it.
 struct Report<'a> {
     subject: &'a Subject,
-    rig: hob_plan::Rig,
+    rig: Rig,
     wishes: Wishes,
     importance: bool,
     fits: Vec<Fit>,
@@ -92,20 +97,24 @@ pub fn run(args: &Args) -> Result<()> {
     let subject = subject(&args.model)?;
     let rig = args.hardware.rig()?;
     let wishes = wishes(args, &subject.model)?;
-    let options = RecipeOptions { importance: !args.no_imatrix, ..RecipeOptions::default() };
+    let report = report(&subject, rig, wishes, !args.no_imatrix)?;
+    let (lang, width) = (args.spoken.lang(), crate::doctor::width());
+    match (args.json, args.tensors) {
+        (true, _) => out::print_json(&show::json(&report)),
+        (false, true) => out::print(&show::tensors(&report, lang, width)),
+        (false, false) => out::print(&show::text(&report, lang, width)),
+    }
+}
+
+fn report(subject: &Subject, rig: Rig, wishes: Wishes, importance: bool) -> Result<Report<'_>> {
+    let options = RecipeOptions { importance, ..RecipeOptions::default() };
     let asked = fit::Subject { model: &subject.model, size: &subject.size, options: &options };
     let fits = fit::fit(&asked, &rig, &wishes);
     if fits.iter().any(|fit| fit.file_bytes.is_none()) {
         bail!("{} is too large", subject.name);
     }
     let best = fit::best(&fits);
-    let report =
-        Report { subject: &subject, rig, wishes, importance: options.importance, fits, best };
-    match (args.json, args.tensors) {
-        (true, _) => out::print_json(&show::json(&report)),
-        (false, true) => out::print(&show::tensors(&report)),
-        (false, false) => out::print(&show::text(&report, crate::doctor::width())),
-    }
+    Ok(Report { subject, rig, wishes, importance, fits, best })
 }
 
 fn wishes(args: &Args, model: &Model) -> Result<Wishes> {

@@ -1,15 +1,14 @@
 //! The hardware that a question is about: this machine, or devices that the user names.
 
+pub mod words;
+
 use anyhow::Result;
 use hob_hub::Hub;
+use hob_machine::Machine;
 use hob_machine::devices::{self, Wanted};
-use hob_machine::{Machine, Vendor};
 use hob_plan::{Rig, rig_of_devices, rig_of_machine};
 
-use crate::{out, probe};
-
-/// What is said wherever a speed on a GPU is shown.
-pub const GPU_SPEEDS: &str = "Speeds on GPUs are what programs of llama.cpp's kind reach there; hob itself computes on the CPU today.";
+use crate::probe;
 
 /// Which hardware a question is about.
 #[derive(clap::Args)]
@@ -54,19 +53,4 @@ impl Hardware {
             None => rig,
         }
     }
-}
-
-/// What a GPU may use of memory that it shares, and how to give it more.
-pub fn limit_note(rig: &Rig) -> Option<String> {
-    let limit = out::memory_size(rig.shared_limit()?);
-    let memory = out::memory_size(rig.host.memory);
-    let more = (rig.host.memory / 100 * 92) >> 20;
-    Some(match rig.host.vendor {
-        Vendor::Apple => format!(
-            "The GPU may use {limit} of {memory}; `sudo sysctl iogpu.wired_limit_mb={more}` gives it more until the next start (ask with --gpu-memory)."
-        ),
-        _ => format!(
-            "The GPU may use {limit} of {memory}; firmware or system may be set to give it more (ask with --gpu-memory)."
-        ),
-    })
 }

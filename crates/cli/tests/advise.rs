@@ -6,6 +6,7 @@ mod common;
 
 use common::{Home, said};
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 #[test]
 fn answers_keep_to_the_constraints() {
@@ -55,21 +56,31 @@ fn nothing_is_said_with_its_reason() {
 #[test]
 fn lines_fit_the_terminal_in_both_languages() {
     let home = Home::new();
-    let at = |columns: &str, lang: &str| {
-        let args = ["advise", "--portable", "--lang", lang];
-        said(home.command(&args).env("COLUMNS", columns).output().unwrap()).ok()
+    let at = |args: &[&str], columns: usize, lang: &str| {
+        let mut command = home.command(&[&["advise", "--lang", lang], args].concat());
+        said(command.env("COLUMNS", columns.to_string()).output().unwrap()).ok()
     };
-    let cells = |line: &str| -> usize {
-        line.chars().map(|c| if ('\u{2e80}'..='\u{ffef}').contains(&c) { 2 } else { 1 }).sum()
-    };
-    for lang in ["en", "zh"] {
-        for columns in [80, 120] {
-            let text = at(&columns.to_string(), lang);
-            let prose = text.lines().filter(|line| !line.trim_start().starts_with("$ "));
-            for line in prose {
-                assert!(cells(line) <= columns, "{line}");
+    let code = ["--budget", "2000", "--for", "code"];
+    let served = ["--device", "2x A100 80GB", "--users", "32"];
+    let vectors = ["--budget", "2000", "--for", "embedding"];
+    for args in [&["--portable"][..], &code, &served, &vectors] {
+        for (columns, lang) in [(80, "en"), (80, "zh"), (120, "en"), (120, "zh")] {
+            for line in at(args, columns, lang).lines() {
+                assert!(line.width() <= columns, "{line}");
             }
         }
     }
-    assert!(at("80", "zh").contains("便携") && at("80", "en").contains("portable"));
+    assert!(at(&["--portable"], 80, "zh").contains("便携"));
+    assert!(at(&["--portable"], 80, "en").contains("portable"));
+    let broken = at(&code, 80, "en");
+    assert!(broken.contains(" \\\n       -"), "{broken}");
+}
+
+#[test]
+fn what_is_assumed_is_said_in_both_languages() {
+    let home = Home::new();
+    let ask = |lang: &str| home.hob(&["advise", "--device", "RTX 4090", "--lang", lang]).ok();
+    assert!(ask("en").contains("Assumed around it: a desktop"));
+    let chinese = ask("zh");
+    assert!(chinese.contains("假设装在一台台式机中") && !chinese.contains("Assumed"), "{chinese}");
 }

@@ -11,6 +11,7 @@ use hob_gguf::{Gguf, Writer};
 use hob_model::Recipe;
 use hob_testkit::{Family, Tiny};
 use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr;
 
 fn recipe<'a>(fit: &'a Value, name: &str) -> &'a Value {
     let recipes = fit["recipes"].as_array().unwrap();
@@ -157,7 +158,7 @@ fn a_model_on_a_card() {
     home.hob(&["fit", "qwen3:14b", "--device", "RTX 9999"]).fails(1, &["RTX 9999", "nearest"]);
 }
 
-/// Lines keep to the terminal's width, and a wider one shows more.
+/// Lines keep to the terminal's width in both languages, and a wider one shows more.
 #[test]
 fn tables_fit_the_terminal() {
     let home = Home::new();
@@ -165,14 +166,18 @@ fn tables_fit_the_terminal() {
         let output = home.command(args).env("COLUMNS", columns).output().unwrap();
         common::said(output).ok()
     };
-    for device in ["RTX 4070", "M3 Ultra 512GB", "Radeon 780M 16GB", "2x A100 80GB"] {
-        let args = ["fit", "qwen3:30b-a3b", "--device", device];
-        let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
+    let devices = ["RTX 4070", "M3 Ultra 512GB", "Radeon 780M 16GB", "2x A100 80GB"];
+    for (device, lang) in devices.iter().flat_map(|device| [(device, "en"), (device, "zh")]) {
+        let args = ["fit", "qwen3:30b-a3b", "--device", device, "--lang", lang];
+        let widest = |text: &str| text.lines().map(UnicodeWidthStr::width).max().unwrap();
         let (narrow, wide) = (at("80", &args), at("120", &args));
         assert!(widest(&narrow) <= 80 && widest(&wide) <= 120, "{narrow}{wide}");
-        assert!(narrow.contains("* ") && !narrow.contains("PLACEMENT"), "{narrow}");
-        assert!(widest(&wide) > 80, "{wide}");
+        assert!(widest(&wide) > 80 && narrow.contains("\n* "), "{narrow}{wide}");
+        assert_eq!(narrow.contains("上下文"), lang == "zh", "{narrow}");
     }
+    let mut command = home.command(&["fit", "qwen3:14b", "--device", "RTX 4070"]);
+    let chinese = common::said(command.env("HOB_LANG", "zh").output().unwrap()).ok();
+    assert!(chinese.contains("假设装在一台台式机中"), "{chinese}");
     let tensors = at("80", &["fit", "qwen3:14b", "--tensors"]);
     assert!(tensors.contains("IMATRIX") && tensors.contains(" Q4_K,"), "{tensors}");
 }

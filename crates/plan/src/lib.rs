@@ -11,4 +11,4 @@ pub mod speed;
 pub mod units;
 
 pub use context::{Conditions, Context, NoContext, STEP_ROWS};
-pub use rig::{Card, Host, Rig, rig_of_devices, rig_of_machine};
+pub use rig::{Card, Host, Note, Rig, THIS_MACHINE, rig_of_devices, rig_of_machine};

@@ -3,12 +3,14 @@
 
 mod asked;
 mod here;
+mod notes;
 
 use hob_machine::{Kind, Probe, Vendor};
 use serde::Serialize;
 
 pub use asked::rig_of_devices;
-pub use here::rig_of_machine;
+pub use here::{THIS_MACHINE, rig_of_machine};
+pub use notes::Note;
 
 use crate::speed::Unit;
 
@@ -21,8 +23,8 @@ pub struct Rig {
     pub host: Host,
     /// Cards with memory of their own, and at most one integrated GPU, the fastest first.
     pub cards: Vec<Card>,
-    /// What was assumed or left out, one sentence each.
-    pub notes: Vec<String>,
+    /// What was assumed or left out.
+    pub notes: Vec<Note>,
 }
 
 /// Main memory and what computes from it.

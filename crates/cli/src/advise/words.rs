@@ -1,12 +1,12 @@
 //! Advice in English and Chinese.
 
 use hob_plan::advise::{Choice, Cost, Limit, Nothing, Offer, Os, Purpose, Reason};
-use hob_plan::placement::{Place, Where};
 
 use super::{Question, command};
 use crate::doctor::lang::Lang;
-use crate::grid::{indented, paragraph};
-use crate::{hardware, out};
+use crate::grid::{self, indented, paragraph};
+use crate::hardware::words as hardware;
+use crate::out;
 
 /// The list, with what was asked above and what was assumed below it.
 pub fn answers(lang: Lang, question: &Question, list: &[Choice], width: usize) -> String {
@@ -139,7 +139,8 @@ fn asked(lang: Lang, question: &Question) -> String {
         add(name.to_owned(), name.to_owned());
     }
     if let Some(offer) = question.offers.first().filter(|_| question.given) {
-        add(format!("on {}", offer.name), format!("硬件：{}", offer.name));
+        let name = hardware::name(lang, &offer.name);
+        add(format!("on {name}"), format!("硬件：{name}"));
     }
     parts.join(lang.pick(", ", "，"))
 }
@@ -159,7 +160,7 @@ fn entry(lang: Lang, question: &Question, nth: usize, choice: &Choice, width: us
     let mut text = paragraph(&title, width, 3);
     let mut say = |line: &str| text += &indented(line, width, 3);
     say(&figures(lang, offer, choice));
-    let at = placement(lang, &choice.placement);
+    let at = hardware::placement(lang, &choice.placement);
     let memory = out::memory_size(choice.memory);
     say(&match lang {
         Lang::En => format!("{at}; {memory} of memory"),
@@ -169,9 +170,7 @@ fn entry(lang: Lang, question: &Question, nth: usize, choice: &Choice, width: us
     if !reasons.is_empty() {
         say(&(reasons.join(lang.pick("; ", "；"))));
     }
-    // A command is copied: it stays in one line.
-    text += &format!("   $ {}\n", command::of(question, choice));
-    text
+    text + &grid::command(&command::of(question, choice), width, 3)
 }
 
 /// Speed, quality, price, watts.
@@ -215,41 +214,6 @@ fn digits(speed: f64) -> String {
     }
 }
 
-/// Where it goes.
-fn placement(lang: Lang, at: &Where) -> String {
-    if lang == Lang::En {
-        return at.to_string();
-    }
-    match at {
-        Where::All { layers, on } => format!("全部 {layers} 层在{}", place(on)),
-        Where::Experts { layers, on } => {
-            format!("{layers} 层的专家在 CPU，其余在{}", place(on))
-        }
-        Where::Layers { there, of, on, experts } => {
-            let too = if *experts { "和全部专家" } else { "" };
-            format!("{of} 层中 {there} 层在{}，{} 层{too}在 CPU", place(on), of - there)
-        }
-        Where::Cores { limited: None } => "在 CPU 上".to_owned(),
-        Where::Cores { limited: Some((gpu, limit)) } => {
-            let gpu = gpu.as_deref().unwrap_or("GPU");
-            format!("在 CPU 上：{gpu} 只能使用 {} 内存", out::memory_size(*limit))
-        }
-        Where::Sliced { cards: 1, name } => format!("全部在 {name}"),
-        Where::Sliced { cards, name } => format!("每层切成 {cards} 份，分在 {cards} 张 {name}"),
-    }
-}
-
-fn place(at: &Place) -> String {
-    match at {
-        Place::One(name) => format!(" {name}"),
-        Place::Alike(n, name) => format!(" {n} 张 {name}"),
-        Place::Several(gpus) => {
-            let each: Vec<String> = gpus.iter().map(|(n, name)| format!("{name} {n} 层")).collect();
-            format!(" {} 张显卡（{}）", gpus.len(), each.join("，"))
-        }
-    }
-}
-
 /// What was assumed.
 fn notes(lang: Lang, question: &Question, list: &[Choice]) -> Vec<String> {
     let of = |choice: &Choice| question.offers.get(choice.offer);
@@ -261,7 +225,8 @@ fn notes(lang: Lang, question: &Question, list: &[Choice]) -> Vec<String> {
         .to_owned(),
     ];
     if question.given {
-        notes.extend(list.first().and_then(of).iter().flat_map(|offer| offer.rig.notes.clone()));
+        let offer = list.first().and_then(of);
+        notes.extend(offer.iter().flat_map(|offer| hardware::notes(lang, &offer.rig)));
     }
     let around = list.iter().filter_map(of).filter_map(|o| o.cost.as_ref()).map(|c| c.around).max();
     if let Some(usd) = around.filter(|usd| *usd > 0) {
@@ -273,13 +238,7 @@ fn notes(lang: Lang, question: &Question, list: &[Choice]) -> Vec<String> {
         });
     }
     if list.iter().filter_map(of).any(|offer| offer.rig.has_gpu()) {
-        notes.push(
-            lang.pick(
-                hardware::GPU_SPEEDS,
-                "GPU 上的速度是 llama.cpp 一类程序能达到的；hob 自己目前在 CPU 上计算。",
-            )
-            .to_owned(),
-        );
+        notes.push(hardware::gpu_speeds(lang));
     }
     notes
 }

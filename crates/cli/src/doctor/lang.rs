@@ -19,8 +19,23 @@ impl Lang {
     }
 }
 
+/// The language that is asked for, as every verb with two languages has it.
+#[derive(clap::Args)]
+pub struct Asked {
+    /// Language of the answer [default: by HOB_LANG, LC_ALL, LC_MESSAGES, LANG]
+    #[arg(long, value_enum)]
+    lang: Option<Lang>,
+}
+
+impl Asked {
+    /// The one that is spoken.
+    pub fn lang(&self) -> Lang {
+        choose(self.lang, |name| std::env::var(name).ok())
+    }
+}
+
 /// The one that was asked for, else that of the first variable that is set (POSIX's order, behind hob's own).
-pub fn choose(asked: Option<Lang>, variable: impl Fn(&str) -> Option<String>) -> Lang {
+fn choose(asked: Option<Lang>, variable: impl Fn(&str) -> Option<String>) -> Lang {
     let set = ["HOB_LANG", "LC_ALL", "LC_MESSAGES", "LANG"];
     asked.unwrap_or_else(|| {
         let first = set.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));

@@ -26,6 +26,13 @@ pub fn of(finding: &Finding, lang: Lang) -> Words {
     Words { text, change: Some(change).filter(|c| !c.is_empty()) }
 }
 
+/// What is so of a GPU with a problem, in a sentence.
+pub fn of_problem(name: &str, problem: &Problem, lang: Lang) -> String {
+    // The maker decides on the remedy only.
+    let (english, chinese) = gpu(name, Vendor::Other, problem, None);
+    lang.pick(english, chinese).0
+}
+
 fn both(finding: &Finding) -> (Said, Said) {
     match finding {
         Finding::Gpu { name, vendor, problem, inside } => gpu(name, *vendor, problem, *inside),

@@ -1,22 +1,19 @@
-//! What `hob fit` says: a table for the width at hand, the tensor types, JSON (docs/fit.md).
+//! How `hob fit` shows what it found: a table for the width at hand, the tensor types, JSON (docs/fit.md). Deliberately absent: the sentences
+//! (`words`); JSON has them in English.
 
 use std::collections::BTreeMap;
 
-use hob_model::KvType;
-use hob_plan::fit::{Fit, Fits, Speeds};
+use hob_plan::fit::{Fit, Speeds};
 use hob_plan::placement::{Seat, Share};
 use hob_plan::speed::Interval;
 use hob_quant::GgmlType;
 use serde_json::{Map, Value, json};
-use unicode_width::UnicodeWidthStr;
 
-use super::Report;
+use super::{Report, words};
+use crate::doctor::lang::Lang;
 use crate::grid::{self, Align};
-use crate::{hardware, out};
-
-/// Width from which intervals are shown, and from which placements are.
-const WITH_INTERVALS: usize = 100;
-const WITH_PLACEMENT: usize = 120;
+use crate::hardware::words::placement;
+use crate::out;
 
 /// The report as JSON: the schema is documented, fields are only added.
 pub fn json(report: &Report) -> Value {
@@ -32,7 +29,7 @@ pub fn json(report: &Report) -> Value {
         "context": report.wishes.context,
         "model_context": model.context,
         "users": report.wishes.users,
-        "kv_type": kv(report),
+        "kv_type": words::kv(report),
         "depth": report.wishes.depth,
         "prompt": report.wishes.prompt,
         "importance": report.importance,
@@ -42,7 +39,7 @@ pub fn json(report: &Report) -> Value {
         "recipes": report.fits.iter().map(|fit| recipe_json(report, fit)).collect::<Vec<_>>(),
         "best": best.map(|(fit, _)| fit.recipe.name),
         "best_reason": best.map(|(_, why)| why.text()),
-        "notes": notes(report),
+        "notes": words::notes(Lang::En, report),
     })
 }
 
@@ -112,172 +109,96 @@ fn quality(report: &Report, fit: &Fit) -> Value {
     report.subject.measured.iter().find(same).map_or(Value::Null, |(_, value)| value.clone())
 }
 
-fn kv(report: &Report) -> &'static str {
-    match report.wishes.kv {
-        KvType::F32 => "f32",
-        KvType::F16 => "f16",
-        KvType::Q8_0 => "q8_0",
+/// The table of fits, what is best and where that goes, and what the columns mean.
+pub fn text(report: &Report, lang: Lang, width: usize) -> String {
+    let paragraph = |text: &str| grid::paragraph(text, width, 2);
+    let mut text = paragraph(&words::heading(lang, report));
+    text += &paragraph(&words::asked(lang, report));
+    let (mut table, mut intervals) = (table_of(report, lang, true), true);
+    if !grid::fits(&table, width) {
+        (table, intervals) = (table_of(report, lang, false), false);
     }
-}
-
-fn notes(report: &Report) -> Vec<String> {
-    let mut notes = report.rig.notes.clone();
-    notes.extend(hardware::limit_note(&report.rig));
-    if report.rig.has_gpu() {
-        notes.push(hardware::GPU_SPEEDS.to_owned());
-    }
-    notes
-}
-
-fn heading(report: &Report) -> String {
-    let model = &report.subject.model;
-    let (all, active) = (model.parameters(), model.active_parameters());
-    let mut text =
-        format!("{}: {}, {} parameters", report.subject.name, model.arch, out::count(all));
-    if active != all {
-        text += &format!(", {} of them active", out::count(active));
-    }
-    text
-}
-
-/// The table of fits, what is best, and what the columns mean.
-pub fn text(report: &Report, width: usize) -> String {
-    let wishes = &report.wishes;
-    let users = if wishes.users > 1 {
-        format!(" for each of {} users", wishes.users)
-    } else {
-        String::new()
-    };
-    let on = format!(
-        "On {}: context {}{users}, {} cache",
-        report.rig.name,
-        wishes.context,
-        kv(report).to_uppercase()
-    );
-    let mut text = heading(report) + "\n" + &grid::paragraph(&on, width, 2) + "\n";
-    text += &table(report, width);
-    text.push('\n');
+    text += &format!("\n{table}\n");
     match report.best.and_then(|(index, why)| Some((report.fits.get(index)?, why))) {
         Some((fit, why)) => {
-            text += &grid::paragraph(&format!("* {}: {}", fit.recipe.name, why.text()), width, 2);
-            text += &grid::indented(&fit.line, width, 2);
+            let mark = lang.pick(": ", "：");
+            text += &paragraph(&format!("* {}{mark}{}", fit.recipe.name, words::why(lang, why)));
+            let at = fit.placement.as_ref().map(|p| placement(lang, &p.describe(&report.rig)));
+            text += &at.map_or(String::new(), |at| grid::indented(&at, width, 2));
         }
-        None => text += &grid::paragraph(&nothing(report), width, 2),
+        None => text += &paragraph(&words::nothing(lang, report)),
     }
-    let notes = [legend(report)].into_iter().chain(notes(report)).chain([made(report)]);
-    notes.for_each(|note| text += &grid::paragraph(&note, width, 2));
-    text
+    text += &paragraph(&words::legend(lang, report, intervals));
+    words::notes(lang, report).iter().for_each(|note| text += &paragraph(note));
+    text + &paragraph(&words::made(lang, report))
 }
 
-/// With the placements, if they do not make it too wide.
-fn table(report: &Report, width: usize) -> String {
-    let whole = |text: &String| text.lines().all(|line| line.width() <= width);
-    let with = (width >= WITH_PLACEMENT).then(|| columns(report, width, true));
-    with.filter(whole).unwrap_or_else(|| columns(report, width, false))
-}
-
-fn columns(report: &Report, width: usize, placements: bool) -> String {
+/// A line for each recipe; speeds with their intervals, or without.
+fn table_of(report: &Report, lang: Lang, intervals: bool) -> String {
     use Align::{Left, Right};
-    let mut head = vec!["RECIPE", "FILE", "BITS", "MEMORY", "FITS", "CONTEXT", "DECODE", "PREFILL"];
-    let mut align = vec![Left, Right, Right, Right, Left, Right, Right, Right];
-    let measured = !report.subject.measured.is_empty();
-    if measured {
-        head.push("KL");
-        align.push(Right);
-    }
-    if placements {
-        head.push("PLACEMENT");
-        align.push(Left);
-    }
-    let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    const ALIGN: [Align; 9] = [Left, Right, Right, Right, Left, Right, Right, Right, Right];
+    let columns = ALIGN.len() - usize::from(report.subject.measured.is_empty());
+    let mut rows = vec![words::columns(lang).map(str::to_owned).to_vec()];
     for (index, fit) in report.fits.iter().enumerate() {
         let best = report.best.is_some_and(|(best, _)| best == index);
+        let none = || "-".to_owned();
         let speed = |of: fn(&Speeds) -> Interval| {
-            fit.speeds.as_ref().map_or("-".to_owned(), |s| speed_text(of(s), width))
+            fit.speeds.as_ref().map_or_else(none, |s| speed_text(of(s), intervals))
         };
-        let mut row = vec![
+        rows.push(vec![
             format!("{}{}", fit.recipe.name, if best { " *" } else { "" }),
-            fit.file_bytes.map_or("-".to_owned(), size),
+            fit.file_bytes.map_or_else(none, size),
             format!("{:.2}", fit.bits),
             out::memory_size(fit.memory.total()),
-            fit.fits.name().to_owned(),
-            if fit.max_context > 0 { fit.max_context.to_string() } else { "-".to_owned() },
+            words::fits(lang, fit.fits).to_owned(),
+            if fit.max_context > 0 { fit.max_context.to_string() } else { none() },
             speed(|s| s.decode),
             speed(|s| s.prefill),
-        ];
-        if measured {
-            let kl = quality(report, fit)["kl"].as_f64();
-            row.push(kl.map_or("-".to_owned(), |kl| format!("{kl:.4}")));
-        }
-        if placements {
-            row.push(if fit.fits == Fits::No { "-".to_owned() } else { fit.line.clone() });
-        }
-        rows.push(row);
+            quality(report, fit)["kl"].as_f64().map_or_else(none, |kl| format!("{kl:.4}")),
+        ]);
     }
-    grid::table(&rows, &align)
+    rows.iter_mut().for_each(|row| row.truncate(columns));
+    grid::table(&rows, &ALIGN[..columns])
 }
 
-/// Tokens per second with as many digits as they deserve; with the interval where there is room.
-fn speed_text(interval: Interval, width: usize) -> String {
+/// Tokens per second with as many digits as they deserve.
+fn speed_text(interval: Interval, whole: bool) -> String {
     let digits = |speed: f64| match speed {
         ..9.95 => format!("{speed:.1}"),
         ..999.5 => format!("{speed:.0}"),
         _ => format!("{:.0}", (speed / 10.0).round() * 10.0),
     };
-    match width >= WITH_INTERVALS {
-        true => {
-            let Interval { low, mid, high } = interval;
-            format!("{} ({}-{})", digits(mid), digits(low), digits(high))
-        }
-        false => digits(interval.mid),
+    let Interval { low, mid, high } = interval;
+    match whole {
+        true => format!("{} ({}-{})", digits(mid), digits(low), digits(high)),
+        false => digits(mid),
     }
 }
 
-fn nothing(report: &Report) -> String {
-    let smallest = report.fits.iter().min_by_key(|fit| fit.memory.total());
-    let needed = smallest.map_or(String::new(), |fit| {
-        format!(" Even {} needs {}.", fit.recipe.name, out::memory_size(fit.memory.total()))
-    });
-    format!("No recipe fits: {} are free.{needed}", out::memory_size(report.rig.room()))
-}
-
-fn legend(report: &Report) -> String {
-    let depth = match report.wishes.depth {
-        0 => "at the start of a conversation".to_owned(),
-        depth => format!("after {depth} tokens"),
-    };
-    format!(
-        "MEMORY: weights, cache at this context, buffers. CONTEXT: the longest that fits wholly. DECODE, PREFILL: tokens per second, of one answer \
-        {depth} and of a prompt of {} tokens; eight of ten measurements lie within the interval that a wider terminal or --json shows.",
-        report.wishes.prompt
-    )
-}
-
-fn made(report: &Report) -> String {
-    let with = if report.importance { "with" } else { "without" };
-    let counted = if report.subject.exact { "exact" } else { "estimated" };
-    format!(
-        "Files made {with} an importance matrix; each holds {} of metadata ({counted}).",
-        out::file_size(report.subject.size.header())
-    )
-}
-
 /// The types of the tensors.
-pub fn tensors(report: &Report) -> String {
-    let header = ["RECIPE", "FILE", "BITS", "IMATRIX", "TENSORS"].map(str::to_owned);
-    let lines = report.fits.iter().map(|fit| {
-        let tensors: Vec<String> = counted(fit).iter().map(|(ty, n)| format!("{n} {ty}")).collect();
-        let needed = if fit.recipe.needs_importance() { "needed" } else { "" };
-        [
+pub fn tensors(report: &Report, lang: Lang, width: usize) -> String {
+    use Align::{Left, Right};
+    /// A space at which no line breaks.
+    const TOGETHER: char = '\u{a0}';
+    let mut rows = vec![words::tensor_columns(lang).map(str::to_owned).to_vec()];
+    for fit in &report.fits {
+        // A number stays with its type.
+        let each = |(ty, n): (&GgmlType, &usize)| format!("{n}{TOGETHER}{ty}");
+        let tensors: Vec<String> = counted(fit).iter().map(each).collect();
+        let needed = if fit.recipe.needs_importance() { words::needed(lang) } else { "" };
+        rows.push(vec![
             fit.recipe.name.to_owned(),
             fit.file_bytes.map_or("-".to_owned(), size),
             format!("{:.2}", fit.bits),
             needed.to_owned(),
             tensors.join(", "),
-        ]
-    });
-    let table: Vec<[String; 5]> = std::iter::once(header).chain(lines).collect();
-    format!("{}\n\n{}\n{}\n", heading(report), out::table(&table), made(report))
+        ]);
+    }
+    let table = grid::table_within(&rows, &[Left, Right, Right, Left, Left], width);
+    let table = table.replace(TOGETHER, " ");
+    let [heading, made] = [words::heading(lang, report), words::made(lang, report)]
+        .map(|text| grid::paragraph(&text, width, 2));
+    format!("{heading}\n{table}\n{made}")
 }
 
 /// Two decimals, as the hubs list files.

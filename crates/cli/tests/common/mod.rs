@@ -60,6 +60,8 @@ impl Home {
         }
         // Nor a server that is running.
         command.env("HOB_HOST", NOBODY).env_remove("OLLAMA_HOST").env_remove("HOB_API_KEY");
+        // Nor in the developer's language.
+        command.env("HOB_LANG", "en");
         // Nor what other programs keep on the developer's machine.
         command.env("HOME", self.dir.path());
         for variable in ["OLLAMA_MODELS", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HF_TOKEN"] {

@@ -3,13 +3,14 @@
 use hob_machine::devices::{Device, Form, Wanted};
 use hob_machine::{Kind, Vendor};
 
-use super::{Card, Host, Rig, left_by_driver, left_by_system};
+use super::{Card, Host, Note, Rig, left_by_driver, left_by_system};
 
 /// The computer around cards that are named alone.
 struct Around {
     name: &'static str,
-    what: &'static str,
+    form: Form,
     memory: u64,
+    channels: u32,
     bandwidth: f64,
     operations: f64,
     /// Bytes per second from main memory to each card.
@@ -18,8 +19,9 @@ struct Around {
 
 const DESKTOP: Around = Around {
     name: "desktop CPU",
-    what: "a desktop with 64 GB of dual-channel DDR5 (80 GB/s)",
+    form: Form::Desktop,
     memory: 64 << 30,
+    channels: 2,
     bandwidth: 80e9,
     operations: 1.2e12,
     link: 26e9,
@@ -27,8 +29,9 @@ const DESKTOP: Around = Around {
 
 const LAPTOP: Around = Around {
     name: "laptop CPU",
-    what: "a laptop with 32 GB of dual-channel DDR5 (75 GB/s)",
+    form: Form::Laptop,
     memory: 32 << 30,
+    channels: 2,
     bandwidth: 75e9,
     operations: 0.9e12,
     link: 13e9,
@@ -36,12 +39,20 @@ const LAPTOP: Around = Around {
 
 const SERVER: Around = Around {
     name: "server CPU",
-    what: "a server with 256 GB of memory in eight channels of DDR5 (300 GB/s)",
+    form: Form::Server,
     memory: 256 << 30,
+    channels: 8,
     bandwidth: 300e9,
     operations: 4e12,
     link: 26e9,
 };
+
+impl Around {
+    fn note(&self) -> Note {
+        let Around { form, memory, channels, bandwidth, .. } = *self;
+        Note::Around { form, memory, channels, bandwidth }
+    }
+}
 
 /// The rig of named devices. Of chips that are a computer by themselves the first is it, since hob does not plan over several computers.
 pub fn rig_of_devices(wanted: &[Wanted]) -> Rig {
@@ -49,14 +60,14 @@ pub fn rig_of_devices(wanted: &[Wanted]) -> Rig {
     let whole = wanted.iter().find(|w| w.device.kind != Kind::Discrete);
     let computers = wanted.iter().filter(|w| w.device.kind != Kind::Discrete);
     if computers.map(|w| w.count).sum::<u32>() > 1 {
-        notes.push("Several computers are not planned for: this is one of them.".to_owned());
+        notes.push(Note::OneComputer);
     }
     let around = around(wanted);
     let host = match whole {
         Some(chip) => host_of_chip(chip),
         None => {
             if !wanted.is_empty() {
-                notes.push(format!("Assumed around it: {}.", around.what));
+                notes.push(around.note());
             }
             host_around(around)
         }

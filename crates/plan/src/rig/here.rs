@@ -3,7 +3,10 @@
 use hob_machine::devices::{self, Device};
 use hob_machine::{Gpu, Isa, Kind, Link, Machine, Probe, Vendor};
 
-use super::{Card, Host, Rig, left_by_driver};
+use super::{Card, Host, Note, Rig, left_by_driver};
+
+/// What this machine is called, before the name of its processor.
+pub const THIS_MACHINE: &str = "this machine";
 
 /// Bytes per second from memory of a machine that is in no table: two channels of DDR4, and the channels of a server that a guest shares.
 const DESKTOP_BANDWIDTH: f64 = 40e9;
@@ -30,27 +33,23 @@ pub fn rig_of_machine(machine: &Machine, probe: Option<&Probe>) -> Rig {
         let hindrance = gpu.problems.iter().find(|problem| problem.hinders());
         match (hindrance, devices::matching(gpu)) {
             (Some(problem), _) => {
-                notes.push(format!("{} is left out: {problem}; see hob doctor.", gpu.name));
+                notes.push(Note::Hindered { gpu: gpu.name.clone(), problem: problem.clone() });
             }
             (None, Some(device)) => cards.extend(card(gpu, device, &host, &mut notes)),
-            (None, None) => notes.push(format!(
-                "{} is not in the device table and is left out; name it with --device.",
-                gpu.name
-            )),
+            (None, None) => notes.push(Note::Unknown(gpu.name.clone())),
         }
     }
     cards.sort_by(|a, b| b.bandwidth.total_cmp(&a.bandwidth));
     if host.probe.is_none() && host.kind == Kind::Cpu {
-        notes
-            .push("Speeds of the CPU are by the table: this machine has not been measured.".into());
+        notes.push(Note::NotMeasured);
     }
     Rig { name: name(machine), host, cards, notes }
 }
 
 fn name(machine: &Machine) -> String {
     match machine.cpu.brand.as_str() {
-        "" => "this machine".to_owned(),
-        brand => format!("this machine ({brand})"),
+        "" => THIS_MACHINE.to_owned(),
+        brand => format!("{THIS_MACHINE} ({brand})"),
     }
 }
 
@@ -118,14 +117,14 @@ fn operations(machine: &Machine, probe: Option<&Probe>) -> f64 {
     measured.filter(|m| *m > 0.0).unwrap_or(per_cycle * CLOCK * cores as f64)
 }
 
-fn card(gpu: &Gpu, device: &Device, host: &Host, notes: &mut Vec<String>) -> Option<Card> {
+fn card(gpu: &Gpu, device: &Device, host: &Host, notes: &mut Vec<Note>) -> Option<Card> {
     let integrated = gpu.kind == Kind::Integrated;
     let by_table = match integrated {
         true => Some(device.gpu_memory(host.memory)),
         false => device.memory.first().copied(),
     };
     let Some(memory) = gpu.memory_bytes.or(by_table) else {
-        notes.push(format!("{} does not say how much memory it has and is left out.", gpu.name));
+        notes.push(Note::Unsized(gpu.name.clone()));
         return None;
     };
     let free = gpu.free_bytes.unwrap_or(left_by_driver(memory)).min(memory);
