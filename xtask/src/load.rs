@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use tokio::task::JoinSet;
 
 use crate::bench::{cpuinfo, isa};
 use crate::sh;
 use client::{Reply, Target};
+use faults::Fault;
 use figures::Run;
 use models::{Model, Name};
 use prompts::{Prompt, prompts};
@@ -46,9 +48,9 @@ pub struct Args {
     /// Tokens of an answer; with 512 streams a quarter of that
     #[arg(short = 'n', default_value_t = 64)]
     tokens: usize,
-    /// Try what happens when clients behave badly, instead
-    #[arg(long)]
-    faults: bool,
+    /// Try what happens when clients behave badly, instead: all of it, or --faults=unfair,terminated
+    #[arg(long, value_enum, num_args = 0.., require_equals = true, value_delimiter = ',')]
+    faults: Option<Vec<Fault>>,
     /// End of the CSV file's name, bench/DATE-NAME.csv
     #[arg(long, default_value = "load")]
     name: String,
@@ -60,8 +62,8 @@ pub struct Args {
 /// Measures, prints the table, writes the CSV file.
 pub fn run(args: &Args) -> Result<()> {
     let programs = Programs::new(&args.servers)?;
-    if args.faults {
-        return try_faults(args, &programs);
+    if let Some(faults) = &args.faults {
+        return try_faults(args, &programs, faults);
     }
     let constants = constants(args, &programs)?;
     let mut runs = Vec::new();
@@ -86,16 +88,19 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn try_faults(args: &Args, programs: &Programs) -> Result<()> {
+/// All faults, where none is named.
+fn try_faults(args: &Args, programs: &Programs, faults: &[Fault]) -> Result<()> {
+    let all = if faults.is_empty() { Fault::value_variants() } else { faults };
     for name in &args.models {
         let model = name.model()?;
         for &who in &args.servers {
             let (threads, more) = (args.threads, args.more.as_slice());
             let ground = faults::Ground { programs, who, model: &model, threads, more };
-            faults::run(&ground, |f| {
+            for &fault in all {
+                let f = faults::run(&ground, fault)?;
                 let (model, who) = (model.name, who.name());
                 println!("| {model} | {who} | {} | {} | {} |", f.fault, f.seen, f.expected);
-            })?;
+            }
         }
     }
     Ok(())

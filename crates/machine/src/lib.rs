@@ -28,7 +28,7 @@ pub use disk::{Disk, DiskKind};
 pub use fingerprint::fingerprint;
 pub use gpu::{Gpu, Kind, Link, Problem, Vendor};
 pub use isa::Isa;
-pub use probe::{KernelSpeed, Probe};
+pub use probe::{KernelSpeed, Probe, busy_part};
 
 /// This machine as a process on it sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -18,9 +18,9 @@ pub struct Probe {
     pub kernels: Vec<KernelSpeed>,
     /// Seconds of a step beside its products and its attention, per block of the model (barriers, norms, copies).
     pub seconds_per_block: f64,
-    /// Bytes of cached keys and values per second that attention of one row goes through.
-    pub attention_bytes_per_second: f64,
-    /// Operations (two per product of a score or a value) per second of attention over many rows.
+    /// Operations (two per product of a score or a value) per second of attention of one row, while all threads have key heads to look at.
+    pub attention_row_operations_per_second: f64,
+    /// The same of attention over many rows.
     pub attention_operations_per_second: f64,
 }
 
@@ -33,4 +33,24 @@ pub struct KernelSpeed {
     pub decode_bytes_per_second: f64,
     /// Operations (two per weight and row) per second with many rows.
     pub prefill_operations_per_second: f64,
+}
+
+/// Part of the threads' time in which they have something to do where one row's attention is shared out by key heads, of which each is one
+/// thread's.
+pub fn busy_part(kv_heads: usize, threads: usize) -> f64 {
+    let (heads, threads) = (kv_heads.max(1), threads.max(1));
+    heads as f64 / heads.div_ceil(threads).saturating_mul(threads) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::busy_part;
+
+    #[test]
+    fn three_heads_leave_one_of_two_threads_idle_for_a_quarter_of_the_time() {
+        assert_eq!(
+            [(3, 2), (8, 2), (1, 2), (8, 16), (0, 0)].map(|(h, t)| busy_part(h, t)),
+            [0.75, 1.0, 0.5, 0.5, 1.0]
+        );
+    }
 }

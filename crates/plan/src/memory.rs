@@ -167,13 +167,16 @@ pub struct Mixing {
     pub bytes: u64,
     /// Operations on them, beside the products with weights.
     pub operations: f64,
+    /// Heads that CPUs share one token's operations out by.
+    pub heads: usize,
 }
 
 /// What a block's mixer reads and computes for one token with `depth` tokens before it.
 pub fn mixing(mixer: &Mixer, kv: KvType, depth: usize) -> Mixing {
-    let state = |conv: usize, memory: u64| Mixing {
+    let state = |conv: usize, memory: u64, heads: u32| Mixing {
         bytes: 4 * (conv as u64 + memory),
         operations: 6.0 * memory as f64,
+        heads: heads as usize,
     };
     match mixer {
         Mixer::Gqa(g) | Mixer::Gated(g) => {
@@ -185,6 +188,7 @@ pub fn mixing(mixer: &Mixer, kv: KvType, depth: usize) -> Mixing {
             Mixing {
                 bytes: 2 * u64::from(a.kv_heads) * kv.bytes(a.key_dim.into()) * seen,
                 operations: attention(a.heads, a.key_dim + a.value_dim, seen),
+                heads: a.kv_heads as usize,
             }
         }
         Mixer::Mla(m) => {
@@ -192,17 +196,19 @@ pub fn mixing(mixer: &Mixer, kv: KvType, depth: usize) -> Mixing {
             Mixing {
                 bytes: kv.bytes(a.key_dim.into()) * seen,
                 operations: attention(a.heads, a.key_dim + a.value_dim, seen),
+                // All query heads look at one latent.
+                heads: 1,
             }
         }
         Mixer::DeltaNet(d) => {
             let memory = u64::from(d.v_heads) * u64::from(d.key_dim) * u64::from(d.value_dim);
-            state(d.conv.state(), memory)
+            state(d.conv.state(), memory, d.v_heads)
         }
         Mixer::Mamba2(m) => {
             let memory = u64::from(m.heads) * u64::from(m.head_dim) * u64::from(m.state);
-            state(m.conv.state(), memory)
+            state(m.conv.state(), memory, m.heads)
         }
-        Mixer::ShortConv(s) => state(s.conv.state(), 0),
+        Mixer::ShortConv(s) => state(s.conv.state(), 0, 1),
     }
 }
 

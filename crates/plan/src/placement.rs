@@ -189,6 +189,7 @@ impl Job<'_> {
     /// What one seat reads and computes of a token.
     fn work(&self, cut: &Cut, seat: Seat, depth: usize) -> Work {
         let (mut stored, mut cache, mut attention, mut blocks) = (Stored::default(), 0, 0.0, 0);
+        let mut heads = usize::MAX;
         let all = self.model.blocks.iter().zip(&self.weights.blocks).zip(&cut.blocks);
         for ((block, weights), at) in all {
             if at.dense == seat {
@@ -196,6 +197,7 @@ impl Job<'_> {
                 let mixing = memory::mixing(&block.mixer, self.wishes.kv, depth);
                 cache += mixing.bytes;
                 attention += mixing.operations;
+                heads = heads.min(mixing.heads);
             }
             if at.experts == seat {
                 stored.add(&weights.experts);
@@ -216,6 +218,7 @@ impl Job<'_> {
             operations: 2.0 * stored.products as f64,
             head,
             attention,
+            heads,
         }
     }
 }

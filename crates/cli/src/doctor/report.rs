@@ -135,7 +135,7 @@ pub mod tests {
             read_bytes_per_second: 61.4e9,
             kernels: vec![kernel("Q4_K", 55.0, 640.0), kernel("Q8_0", 60.2, 810.0)],
             seconds_per_block: 1e-5,
-            attention_bytes_per_second: 3e10,
+            attention_row_operations_per_second: 3e10,
             attention_operations_per_second: 2e11,
         }
     }

@@ -1,7 +1,7 @@
 //! The model itself: seconds of a step, segment by segment, and which part of them is fixed cost. All terms are sums of quotients of what a
 //! caller states, so more bandwidth is never slower and more bytes are never faster; where two limits meet they join smoothly.
 
-use hob_machine::{KernelSpeed, Kind, Probe, Vendor};
+use hob_machine::{KernelSpeed, Kind, Probe, Vendor, busy_part};
 use hob_quant::GgmlType;
 
 use super::calibration::Constants;
@@ -358,9 +358,18 @@ fn probed_decode(probe: &Probe, work: &Work, sequences: usize) -> (f64, f64) {
         0 | 1 => 0.0,
         many => many as f64 * probed_products(probe, work),
     };
-    let cache = over(work.cache as f64 * sequences as f64, probe.attention_bytes_per_second);
     let fixed = work.blocks as f64 * probe.seconds_per_block;
-    (join(reading * more, products) + cache, fixed)
+    (join(reading * more, products) + probed_attention(probe, work, sequences), fixed)
+}
+
+/// Seconds of attention, one row for each sequence: of its arithmetic, or of reading the cache where that takes longer.
+fn probed_attention(probe: &Probe, work: &Work, sequences: usize) -> f64 {
+    let (many, tasks) = (sequences as f64, work.heads.saturating_mul(sequences));
+    let rate = probe.attention_row_operations_per_second * busy_part(tasks, probe.threads);
+    join(
+        over(work.attention * many, rate),
+        over(work.cache as f64 * many, probe.read_bytes_per_second),
+    )
 }
 
 fn probed_prefill(probe: &Probe, work: &Work, tokens: usize) -> (f64, f64) {
