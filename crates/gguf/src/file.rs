@@ -157,8 +157,14 @@ impl Gguf {
     /// # Errors
     /// As [`Gguf::open`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Gguf, GgufError> {
-        let file = OneFile::parse(map_bytes(&bytes)?, false)?;
+        let map = map_bytes(&bytes)?;
         drop(bytes);
+        Gguf::from_map(map)
+    }
+
+    /// The same of memory that holds the image already.
+    pub(crate) fn from_map(map: Mmap) -> Result<Gguf, GgufError> {
+        let file = OneFile::parse(map, false)?;
         match file.split_count()? {
             1 => Ok(Gguf::new(Path::new(MEMORY), file)),
             count => Err(GgufError::Split(SplitFault::Name { count })),
@@ -314,11 +320,16 @@ fn open_shard(path: &Path, no: u64, count: u64) -> Result<OneFile, GgufError> {
 
 /// Copies bytes into memory of their own pages.
 pub(crate) fn map_bytes(bytes: &[u8]) -> Result<Mmap, GgufError> {
+    map_filled(bytes.len(), |map| map.copy_from_slice(bytes))
+}
+
+/// Memory of its own pages, filled once.
+pub(crate) fn map_filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Mmap, GgufError> {
     let io = |source| GgufError::Io { path: PathBuf::from(MEMORY), source };
-    let mut map = MmapMut::map_anon(bytes.len()).map_err(io)?;
+    let mut map = MmapMut::map_anon(len).map_err(io)?;
     // Pages as small as those of a file's map, so that what is measured on it holds for files.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::NoHugePage);
-    map.copy_from_slice(bytes);
+    fill(&mut map);
     map.make_read_only().map_err(io)
 }

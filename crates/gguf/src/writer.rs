@@ -8,6 +8,7 @@ use hob_quant::GgmlType;
 
 use crate::builder::{MetaBuilder, MetaValue, encode_bytes};
 use crate::error::{GgufError, TensorFault, WriteError};
+use crate::file::{Gguf, map_filled};
 use crate::header::{self, ALIGNMENT_KEY, Header, MAGIC};
 use crate::tensor::TensorInfo;
 
@@ -101,6 +102,25 @@ impl Writer {
             writer.tensor(&info.name, &data(&info))?;
         }
         writer.finish()
+    }
+
+    /// Makes the model in memory, where it is read at once; `fill` writes each tensor's data in its place, which is zero before.
+    ///
+    /// # Errors
+    /// As [`Writer::write_header`], and when there is no memory.
+    pub fn into_memory(
+        self,
+        mut fill: impl FnMut(&TensorInfo, &mut [u8]),
+    ) -> Result<Gguf, WriteError> {
+        let Layout { bytes, header, file_bytes } = self.layout()?;
+        let map = map_filled(file_bytes as usize, |map| {
+            map[..bytes.len()].copy_from_slice(&bytes);
+            for tensor in &header.tensors {
+                let start = (header.data_start + tensor.offset) as usize;
+                fill(tensor, &mut map[start..start + tensor.bytes() as usize]);
+            }
+        })?;
+        Ok(Gguf::from_map(map)?)
     }
 
     /// Encodes the header with offsets given out in order, and reads it back.

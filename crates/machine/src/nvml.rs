@@ -1,5 +1,7 @@
 //! Asks NVIDIA's driver through its management library, which is loaded only when it is wanted and need not be there. What is known is sent
 //! card by card, so that a card that hangs takes nothing from the others. Called on a thread of its own (`patience`).
+// Elsewhere than on Linux, what it tells beside a card is left out.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code))]
 
 use std::ffi::OsStr;
 use std::sync::mpsc::Sender;

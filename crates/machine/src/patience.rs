@@ -27,6 +27,7 @@ pub(crate) fn within<T: Send + 'static>(
 }
 
 /// Everything that arrives until the deadline, and whether the sender came to its end.
+#[cfg_attr(target_os = "macos", allow(dead_code))]
 pub(crate) fn until<T>(receiver: &Receiver<T>, deadline: Instant) -> (Vec<T>, bool) {
     let mut arrived = Vec::new();
     loop {
