@@ -19,7 +19,7 @@ const WEIGHT_BYTES: u64 = 160 << 20;
 /// Most weights for that: types of few bits compute long before they read much.
 const MOST_WEIGHTS: u64 = 256 << 20;
 /// Rows of a measured step of prefill.
-const ROWS: usize = 128;
+const ROWS: usize = 256;
 /// Depth at which attention is measured, in tokens.
 const DEPTH: usize = 1024;
 /// Time that one measurement takes, and how often it runs at least.
@@ -167,7 +167,7 @@ const PRODUCTS: Shape = Shape { blocks: 1, width: 1024, heads: 16, kv_heads: 8, 
 /// Blocks without much in them, 107 MB together.
 const SMALL: Shape = Shape { blocks: 256, width: 256, heads: 4, kv_heads: 2, ffn: 256 };
 /// Much attention, and few weights: four query heads share keys, as in most models.
-const ATTENTION: Shape = Shape { blocks: 8, width: 256, heads: 32, kv_heads: 8, ffn: 256 };
+const ATTENTION: Shape = Shape { blocks: 3, width: 256, heads: 32, kv_heads: 8, ffn: 256 };
 
 impl Shape {
     /// One block with weights of so many bytes that no cache holds them.
