@@ -6,6 +6,7 @@ use hob_model::KvType;
 use hob_plan::fit::{Fit, Fits, Speeds};
 use hob_plan::placement::{Seat, Share};
 use hob_plan::speed::Interval;
+use hob_plan::units;
 use hob_quant::GgmlType;
 use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
@@ -126,6 +127,12 @@ fn notes(report: &Report) -> Vec<String> {
     if report.rig.has_gpu() {
         notes.push(hardware::GPU_SPEEDS.to_owned());
     }
+    if let Some(Fit { recipe, speeds: Some(speeds), .. }) = &report.pulled {
+        notes.push(format!(
+            "So `hob pull` chooses for the CPU: {}, {}.",
+            recipe.name, speeds.decode
+        ));
+    }
     notes
 }
 
@@ -219,17 +226,12 @@ fn columns(report: &Report, width: usize, placements: bool) -> String {
 
 /// Tokens per second with as many digits as they deserve; with the interval where there is room.
 fn speed_text(interval: Interval, width: usize) -> String {
-    let digits = |speed: f64| match speed {
-        ..9.95 => format!("{speed:.1}"),
-        ..999.5 => format!("{speed:.0}"),
-        _ => format!("{:.0}", (speed / 10.0).round() * 10.0),
-    };
     match width >= WITH_INTERVALS {
         true => {
-            let Interval { low, mid, high } = interval;
-            format!("{} ({}-{})", digits(mid), digits(low), digits(high))
+            let [low, mid, high] = [interval.low, interval.mid, interval.high].map(units::speed);
+            format!("{mid} ({low}-{high})")
         }
-        false => digits(interval.mid),
+        false => units::speed(interval.mid),
     }
 }
 
