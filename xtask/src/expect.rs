@@ -1,6 +1,8 @@
 //! `cargo xtask expect FILE...`: what the planner expects of this machine beside what is measured on it: memory, prefill and decode, file by file.
-//! The probe is taken once, at the start, as a user would; files are measured afterwards. Deliberately absent: verdicts.
+//! The probe is taken before each file, and everything is done in several rounds, as the speed of a shared machine changes from minute to minute.
+//! Deliberately absent: verdicts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -25,6 +27,9 @@ pub struct Args {
     /// Measured runs of each test
     #[arg(short, long, default_value_t = 3)]
     runs: usize,
+    /// Rounds: in each, every file is probed for and measured once
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// End of the CSV file's name, bench/DATE-NAME.csv
     #[arg(long, default_value = "expected")]
     name: String,
@@ -36,14 +41,16 @@ pub fn run(args: &Args) -> Result<()> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or(sh::root().join("target"), PathBuf::from);
     let hob = || Command::new(target.join("release").join("hob"));
-    sh::output(hob().args(["doctor", "--probe", "--json"]))?;
     let commit = sh::text(Command::new("git").args(["rev-parse", "--short", "HEAD"]))?;
     let date = sh::text(Command::new("date").arg("+%F"))?;
     let (commit, date) = (commit.trim(), date.trim());
     let mut csv =
         "date,commit,processor,threads,file,recipe,kv,test,depth,measured,expected,off_percent\n"
             .to_owned();
-    for file in &args.files {
+    let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let wanted = (0..args.rounds).flat_map(|_| &args.files);
+    for file in wanted {
+        sh::output(hob().args(["doctor", "--probe", "--json"]))?;
         for kv in &args.kv {
             let bench = sh::output(hob().arg("bench").arg(file).args([
                 "--json",
@@ -61,6 +68,8 @@ pub fn run(args: &Args) -> Result<()> {
                 println!(
                     "{model:40} {recipe:8} {kv:5} {test:8} {depth:6} {measured:14.1} {expected:14.1} {off:+6.1}%"
                 );
+                let name = format!("{model:40} {recipe:8} {kv:5} {test:8} {depth:6}");
+                all.entry(name).or_default().push(off);
                 let (processor, threads) = (text(&bench["processor"]), &bench["threads"]);
                 csv += &format!(
                     "{date},{commit},{processor},{threads},{},{recipe},{kv},{test},{depth},{measured:.2},{expected:.2},{off:.1}\n",
@@ -68,6 +77,11 @@ pub fn run(args: &Args) -> Result<()> {
                 );
             }
         }
+    }
+    println!("middle of {} rounds:", args.rounds);
+    for (name, mut off) in all {
+        off.sort_by(f64::total_cmp);
+        println!("{name} {:+6.1}%", off[off.len() / 2]);
     }
     let path = sh::root().join("bench").join(format!("{date}-{}.csv", args.name));
     fs::write(&path, csv).with_context(|| format!("cannot write {}", path.display()))?;

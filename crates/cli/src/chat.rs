@@ -128,7 +128,7 @@ impl Chat {
         self.settings.system = model.system();
         self.model = model;
         self.messages = Vec::new();
-        out::say(&self.model.line());
+        out::say(&self.model.line(self.hub.root()));
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Chat {
         let way = Way { load, ..self.settings.way.clone() };
         self.model = self.model.again(&way)?;
         self.settings.way = way;
-        out::say(&self.model.line());
+        out::say(&self.model.line(self.hub.root()));
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Chat {
 
     fn show(&self, section: Section) -> Result<()> {
         let text = match section {
-            Section::Info => self.model.overview()? + &self.model.line(),
+            Section::Info => self.model.overview()? + &self.model.line(self.hub.root()),
             Section::Licence => or_none(self.model.licence(), "licence"),
             Section::Template => or_none(self.model.template(), "chat template"),
             Section::System => or_none(self.settings.system.clone(), "system message"),

@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::Result;
 use hob_hub::Hub;
 use hob_machine::{Machine, Probe, disk};
+use hob_server::here;
 
 use crate::{out, probe};
 use report::Report;
@@ -59,7 +60,7 @@ fn probe_of(args: &Args, store: &Path, machine: &Machine, threads: usize) -> Opt
     if args.no_probe {
         return None;
     }
-    let kept = if args.probe { None } else { probe::kept(store, machine) };
+    let kept = if args.probe { None } else { here::kept(store, machine) };
     kept.or_else(|| {
         let taken = probe::take(store, machine, threads);
         taken.inspect_err(|error| out::say(&format!("{error:#}"))).ok()

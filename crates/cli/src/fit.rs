@@ -15,11 +15,11 @@ use clap::builder::RangedU64ValueParser;
 use hob_gguf::MetaBuilder;
 use hob_hub::{Hub, HubError};
 use hob_model::hf::{HfConfig, MAX_CONFIG_BYTES};
-use hob_model::{FileSize, Model, Recipe, RecipeOptions, TOKENIZER_BYTES_PER_ENTRY};
+use hob_model::{FileSize, Model, RecipeOptions};
 use hob_plan::Rig;
 use hob_plan::fit::{self, Fit};
 use hob_plan::placement::Wishes;
-use hob_server::ModelFile;
+use hob_server::{Described, ModelFile};
 use serde_json::Value;
 
 use crate::answer::{Kv, MOST_TOKENS, MOST_USERS, at_least_one};
@@ -27,9 +27,6 @@ use crate::doctor::lang;
 use crate::hardware::Hardware;
 use crate::out::Usage;
 use crate::{out, quality};
-
-/// Context that is asked about where nobody says, if the model has that much.
-const USUAL_CONTEXT: usize = 8192;
 
 /// Show which recipes of a model fit, and how fast they are
 #[derive(clap::Args)]
@@ -90,6 +87,8 @@ struct Report<'a> {
     importance: bool,
     fits: Vec<Fit>,
     best: Option<(usize, fit::Why)>,
+    /// What `hob pull` takes, where this machine has a GPU, which hob does not compute on yet.
+    pulled: Option<Fit>,
 }
 
 /// Runs the verb.
@@ -97,7 +96,8 @@ pub fn run(args: &Args) -> Result<()> {
     let subject = subject(&args.model)?;
     let rig = args.hardware.rig()?;
     let wishes = wishes(args, &subject.model)?;
-    let report = report(&subject, rig, wishes, !args.no_imatrix)?;
+    let pulled = args.hardware.device.is_none() && rig.has_gpu();
+    let report = report(&subject, rig, wishes, !args.no_imatrix, pulled)?;
     let (lang, width) = (args.spoken.lang(), crate::doctor::width());
     match (args.json, args.tensors) {
         (true, _) => out::print_json(&show::json(&report)),
@@ -106,20 +106,35 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn report(subject: &Subject, rig: Rig, wishes: Wishes, importance: bool) -> Result<Report<'_>> {
+/// `pulled`: what hob itself would take is another question.
+fn report(
+    subject: &Subject,
+    rig: Rig,
+    wishes: Wishes,
+    importance: bool,
+    pulled: bool,
+) -> Result<Report<'_>> {
     let options = RecipeOptions { importance, ..RecipeOptions::default() };
-    let asked = fit::Subject { model: &subject.model, size: &subject.size, options: &options };
+    let asked = fit::Subject::new(&subject.model, &subject.size, &options);
     let fits = fit::fit(&asked, &rig, &wishes);
     if fits.iter().any(|fit| fit.file_bytes.is_none()) {
         bail!("{} is too large", subject.name);
     }
     let best = fit::best(&fits);
-    Ok(Report { subject, rig, wishes, importance, fits, best })
+    let pulled = pulled.then(|| on_cores(&asked, &rig)).flatten();
+    Ok(Report { subject, rig, wishes, importance, fits, best, pulled })
+}
+
+/// The best where hob itself computes, of all recipes.
+fn on_cores(asked: &fit::Subject, rig: &Rig) -> Option<Fit> {
+    let mut fits = fit::fit(asked, &rig.clone().cores_only(), &Wishes::usual(asked.model));
+    let (index, _) = fit::best(&fits)?;
+    Some(fits.swap_remove(index))
 }
 
 fn wishes(args: &Args, model: &Model) -> Result<Wishes> {
     let trained = model.context as usize;
-    let context = args.context.unwrap_or(USUAL_CONTEXT.min(trained));
+    let context = args.context.unwrap_or(Wishes::usual(model).context);
     if context > trained {
         bail!(Usage(format!(
             "a context of {context} tokens is more than the {trained} that the model was made for; ask for {trained} or less"
@@ -185,29 +200,16 @@ fn of_file(name: &str, file: &ModelFile, measured: Vec<(String, Value)>) -> Resu
     hob_model::bind(&model, &file.gguf).with_context(|| format!("cannot use {name}"))?;
     let mut meta = MetaBuilder::new();
     meta.extend(file.meta());
-    Ok(Subject { measured, ..Subject::new(name, model, meta, None)? })
+    Ok(Subject { measured, ..Subject::new(name, Described::new(model, meta, 0)?, true) })
 }
 
 fn of_config(name: &str, config: HfConfig, tokenizer_bytes: Option<u64>) -> Result<Subject> {
-    let model = config.describe()?;
-    let tokenizer = u64::from(model.vocab) * TOKENIZER_BYTES_PER_ENTRY;
-    Subject::new(name, model, config.meta, Some(tokenizer_bytes.unwrap_or(tokenizer)))
+    Ok(Subject::new(name, Described::of_config(config, tokenizer_bytes)?, false))
 }
 
 impl Subject {
-    /// `missing`: bytes of the metadata that are not in `meta`.
-    fn new(
-        name: &str,
-        model: Model,
-        mut meta: MetaBuilder,
-        missing: Option<u64>,
-    ) -> Result<Subject> {
-        // What a recipe states of itself has one length: any of them will do.
-        if let Some(recipe) = Recipe::all().first() {
-            recipe.stamp(&mut meta);
-        }
-        let size = FileSize::of(&model, &meta, missing.unwrap_or(0))?;
-        let (name, measured) = (name.to_owned(), Vec::new());
-        Ok(Subject { name, model, size, exact: missing.is_none(), measured })
+    fn new(name: &str, described: Described, exact: bool) -> Subject {
+        let Described { model, size } = described;
+        Subject { name: name.to_owned(), model, size, exact, measured: Vec::new() }
     }
 }

@@ -7,8 +7,7 @@ use hob_hub::Hub;
 use hob_machine::Machine;
 use hob_machine::devices::{self, Wanted};
 use hob_plan::{Rig, rig_of_devices, rig_of_machine};
-
-use crate::probe;
+use hob_server::here;
 
 /// Which hardware a question is about.
 #[derive(clap::Args)]
@@ -30,7 +29,8 @@ impl Hardware {
         self.device.as_deref().map(|text| Ok(devices::parse(text)?)).transpose()
     }
 
-    /// The rig of `--device`, else this machine; with the memory that its GPU was given.
+    /// The rig of `--device`, else this machine with its GPUs; with the memory that its GPU was given. What hob itself computes on is
+    /// [`here::cores`], which is the same where there is no GPU.
     ///
     /// # Errors
     /// As [`Hardware::named`], or when the system tells nothing of itself.
@@ -39,7 +39,7 @@ impl Hardware {
             Some(wanted) => rig_of_devices(&wanted),
             None => {
                 let machine = Machine::detect()?;
-                let probe = probe::kept(Hub::open()?.root(), &machine);
+                let probe = here::kept(Hub::open()?.root(), &machine);
                 rig_of_machine(&machine, probe.as_ref())
             }
         };

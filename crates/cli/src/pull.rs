@@ -29,7 +29,7 @@ pub struct Args {
     /// What to fetch
     #[arg(required_unless_present = "all_names")]
     model: Option<String>,
-    /// The recipe, or the name of a file in the repository [default: what fits this machine]
+    /// The recipe, or the name of a file in the repository [default: what fits this machine and is fast on it]
     #[arg(long)]
     recipe: Option<String>,
     /// Ask the source again even if the model is here

@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
     let model = Model::open(&hub, &args.model, &way)?;
     let sampling = with_flags(model.sampling()?, &args.sampling);
     let system = args.system.clone().or_else(|| model.system());
-    out::say(&model.line());
+    out::say(&model.line(hub.root()));
     match prompt {
         Some(prompt) => answer_once(&model, args, &system, &sampling, &prompt),
         None => {

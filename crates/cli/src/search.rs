@@ -4,17 +4,18 @@
 use anyhow::Result;
 use hob_hub::{CatalogueModel, Choice, Found, Hub, Tried};
 use hob_machine::Machine;
-use hob_model::hf::HfConfig;
-use hob_model::{FileSize, Model, Recipe, RecipeOptions, TOKENIZER_BYTES_PER_ENTRY};
+use hob_model::{Recipe, RecipeOptions};
+use hob_plan::Rig;
+use hob_plan::fit::Subject;
+use hob_server::{Chooser, Described, here};
 use serde_json::{Value, json};
 
 use crate::out;
-use hob_server::Chooser;
 
 /// Search the catalogue and the hubs
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  hob search qwen3\n  hob search code apache-2.0\n  \
-    hob search --offline embedding\n\nFITS is the recipe that `hob pull` would take for the memory that is free.")]
+    hob search --offline embedding\n\nFITS is the recipe that `hob pull` would take here if all are offered.")]
 pub struct Args {
     /// Words that must all fit: name, size, family, purpose, publisher, licence
     words: Vec<String>,
@@ -42,8 +43,8 @@ struct Row<'a> {
 pub fn run(args: &Args) -> Result<()> {
     let hub = Hub::open()?;
     let words = args.words.join(" ");
-    let free = Machine::host()?.memory.available_bytes;
-    let rows: Vec<Row> = hub.search(&words).into_iter().map(|m| row(m, free)).collect();
+    let here = here::cores(hub.root(), &Machine::host()?);
+    let rows: Vec<Row> = hub.search(&words).into_iter().map(|m| row(m, &here)).collect();
     let (found, tried) = match args.offline || words.is_empty() {
         true => (Vec::new(), Vec::new()),
         false => hub.search_hubs(&words, args.limit as usize),
@@ -57,8 +58,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Sizes of every recipe's file, if the catalogue has the model's description, and the best that fits.
-fn row(model: &CatalogueModel, free: u64) -> Row<'_> {
+/// Sizes of every recipe's file, if the catalogue has the model's description, and the best for this machine.
+fn row<'a>(model: &'a CatalogueModel, here: &Rig) -> Row<'a> {
     let Some((described, sizes)) = sizes(model) else {
         return Row { model, fits: None, usual: None };
     };
@@ -67,24 +68,19 @@ fn row(model: &CatalogueModel, free: u64) -> Row<'_> {
         bytes: Some(*bytes),
     };
     let choices: Vec<Choice> = sizes.iter().map(choice).collect();
-    let picked = Chooser::of(Some(described), free).choose(&model.name, &choices).ok();
+    let picked = Chooser::of(Some(described), here.clone()).choose(&model.name, &choices).ok();
     let usual = sizes.iter().find(|(recipe, _)| *recipe == "Q4_K_M").map(|(_, bytes)| *bytes);
     Row { model, fits: picked.and_then(|index| sizes.get(index).copied()), usual }
 }
 
 /// The model's description, and each recipe's bytes.
-fn sizes(model: &CatalogueModel) -> Option<(Model, Vec<(&'static str, u64)>)> {
-    let published = model.published()?;
-    let config = HfConfig::parse(&published.config.to_string()).ok()?;
-    let described = config.describe().ok()?;
-    let tokenizer = u64::from(described.vocab) * TOKENIZER_BYTES_PER_ENTRY;
-    let missing = published.tokenizer_bytes.unwrap_or(tokenizer);
-    let size = FileSize::of(&described, &config.meta, missing).ok()?;
-    let bytes = |recipe: &'static Recipe| {
-        let types = recipe.tensor_types(&described, &RecipeOptions::default());
-        Some((recipe.name, size.file_bytes(&described, &types)?))
-    };
-    let sizes = Recipe::all().iter().filter_map(bytes).collect();
+fn sizes(model: &CatalogueModel) -> Option<(Described, Vec<(&'static str, u64)>)> {
+    let described = Described::of_published(model.published()?).ok()?;
+    let options = RecipeOptions { importance: true, ..RecipeOptions::default() };
+    let subject = Subject::new(&described.model, &described.size, &options);
+    let bytes = |recipe: &'static Recipe| Some((recipe.name, subject.bytes(recipe)?));
+    let mut sizes: Vec<_> = Recipe::all().iter().filter_map(bytes).collect();
+    sizes.sort_by_key(|(_, bytes)| *bytes);
     Some((described, sizes))
 }
 

@@ -89,10 +89,10 @@ impl Model {
         }
     }
 
-    /// Its context, in words.
-    pub fn line(&self) -> String {
+    /// What was chosen for it and why: its context, where it is, and how fast that is expected to be by what the store knows of this machine.
+    pub fn line(&self, store: &Path) -> String {
         match self {
-            Model::Here(local) => local.0.context.line(&local.0.model),
+            Model::Here(local) => local.0.line(store),
             Model::There(there) => there.line(),
         }
     }

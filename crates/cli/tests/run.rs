@@ -23,6 +23,14 @@ fn stdout_is_the_answer_and_a_newline() {
         "{}",
         answer.err
     );
+    // What was chosen and why, in one line, and measured by nobody for it.
+    let line = answer.err.lines().find(|line| line.starts_with("context ")).unwrap();
+    for part in
+        [", all of the model's; on the CPU with ", " tok/s (", ", by the table until hob doctor"]
+    {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(!home.path().join("probes").exists());
     assert_eq!(answer.ok(), format!("{}\n", json["text"].as_str().unwrap()));
     assert_eq!((json["prompt_tokens"].as_u64(), json["tokens"].as_u64()), (Some(5), Some(12)));
     assert_eq!(json["token_ids"].as_array().unwrap().len(), 12);

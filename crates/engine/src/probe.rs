@@ -19,7 +19,7 @@ const WEIGHT_BYTES: u64 = 160 << 20;
 /// Most weights for that: types of few bits compute long before they read much.
 const MOST_WEIGHTS: u64 = 256 << 20;
 /// Rows of a measured step of prefill.
-const ROWS: usize = 256;
+const ROWS: usize = 128;
 /// Depth at which attention is measured, in tokens.
 const DEPTH: usize = 1024;
 /// Time that one measurement takes, and how often it runs at least.
@@ -50,7 +50,7 @@ pub fn take(
     progress(parts - 2, parts);
     let seconds_per_block = block(threads)?;
     progress(parts - 1, parts);
-    let attention = attention(threads)?;
+    let attention = Attention::measure(threads)?;
     progress(parts, parts);
     let taken = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
     Ok(Probe {
@@ -99,39 +99,37 @@ fn read_speed(threads: usize) -> f64 {
 /// Seconds that a block costs beside its products: many blocks, small but together larger than a cache, take longer than as many bytes in one
 /// block do. Barriers are in it, and what memory loses while it waits behind them.
 fn block(threads: usize) -> Result<f64, EngineError> {
-    let ty = GgmlType::Q8_0;
-    let mut bench = Bench::new(&SMALL, ty, threads, PAGE)?;
-    let seconds = bench.decode(0)?;
-    let bytes = bench.bytes as f64;
+    let mut bench = Bench::new(&SMALL, USUAL, threads, PAGE)?;
+    let (seconds, bytes) = (bench.decode(0)?, bench.bytes as f64);
     drop(bench);
-    let mut large = Bench::new(&Shape::of_bytes(ty), ty, threads, PAGE)?;
+    let mut large = Bench::new(&Shape::of_bytes(USUAL), USUAL, threads, PAGE)?;
     let products = large.decode(0)? * bytes / large.bytes as f64;
     Ok(((seconds - products) / SMALL.blocks as f64).max(1e-6))
 }
 
-/// Operations per second.
+/// Operations per second, of one row while all threads have something to do.
 struct Attention {
     one_row: f64,
     many_rows: f64,
 }
 
-/// What steps of the same model take longer at a depth is attention.
-fn attention(threads: usize) -> Result<Attention, EngineError> {
-    let mut bench = Bench::new(&ATTENTION, GgmlType::Q8_0, threads, DEPTH + ROWS)?;
-    let first = bench.prefill(0)?;
-    let shallow = bench.decode(0)?;
-    for at in (ROWS..DEPTH).step_by(ROWS) {
-        bench.step(at, ROWS)?;
+impl Attention {
+    /// What steps of the same model take longer at a depth.
+    fn measure(threads: usize) -> Result<Attention, EngineError> {
+        let mut bench = Bench::new(&ATTENTION, USUAL, threads, DEPTH + ROWS)?;
+        let (first, shallow) = (bench.prefill(0)?, bench.decode(0)?);
+        for at in (ROWS..DEPTH).step_by(ROWS) {
+            bench.step(at, ROWS)?;
+        }
+        let (last, deep) = (bench.prefill(DEPTH)?, bench.decode(DEPTH)?);
+        let Shape { blocks, heads, kv_heads, .. } = ATTENTION;
+        let row = (blocks * 4 * heads * HEAD * DEPTH) as f64;
+        let busy = hob_machine::busy_part(kv_heads, threads);
+        Ok(Attention {
+            one_row: row / (deep - shallow).max(1e-7) / busy,
+            many_rows: row * ROWS as f64 / (last - first).max(1e-7),
+        })
     }
-    let last = bench.prefill(DEPTH)?;
-    let deep = bench.decode(DEPTH)?;
-    let Shape { blocks, heads, kv_heads, .. } = ATTENTION;
-    let row = (blocks * 4 * heads * HEAD * DEPTH) as f64;
-    let busy = hob_machine::busy_part(kv_heads, threads);
-    Ok(Attention {
-        one_row: row / (deep - shallow).max(1e-7) / busy,
-        many_rows: row * ROWS as f64 / (last - first).max(1e-7),
-    })
 }
 
 /// Products with weights of one type.
@@ -160,10 +158,12 @@ struct Shape {
     ffn: usize,
 }
 
+/// The type that is measured where it does not matter.
+const USUAL: GgmlType = GgmlType::Q8_0;
 /// Width of a head.
 const HEAD: usize = 64;
 /// Of usual width, to be multiplied with.
-const PRODUCTS: Shape = Shape { blocks: 1, width: 1024, heads: 16, kv_heads: 8, ffn: 1024 };
+const PRODUCTS: Shape = Shape { blocks: 1, width: 1024, heads: 16, kv_heads: 8, ffn: 4096 };
 /// Blocks without much in them, 107 MB together.
 const SMALL: Shape = Shape { blocks: 256, width: 256, heads: 4, kv_heads: 2, ffn: 256 };
 /// Much attention, and few weights: four query heads share keys, as in most models.
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_does_not_depend_on_weights_has_speeds() {
-        let Attention { one_row, many_rows } = attention(2).unwrap();
+        let Attention { one_row, many_rows } = Attention::measure(2).unwrap();
         let speeds = [block(2).unwrap(), one_row, many_rows];
         assert!(speeds.iter().all(|x| x.is_finite() && *x > 0.0), "{speeds:?}");
     }

@@ -1,7 +1,7 @@
-//! Every recipe of a model on a rig: bytes, placement, longest context, speeds, and which to take. Deliberately absent: measured quality, which
-//! belongs to files (`cli`), and tables for people.
+//! Every recipe of a model on a rig, or every file that is offered of it: bytes, placement, longest context, speeds, and which to take. `hob fit`
+//! and `hob pull` ask the same rule. Deliberately absent: measured quality, which belongs to files (`cli`), and tables for people.
 
-use hob_model::{FileSize, Model, Recipe, RecipeOptions};
+use hob_model::{FileSize, Head, Model, Recipe, RecipeOptions};
 use hob_quant::GgmlType;
 
 use crate::memory::{Weights, bits_per_weight};
@@ -18,8 +18,13 @@ pub const GOOD_BITS: f64 = 4.0;
 pub const ENOUGH_BITS: f64 = 6.9;
 /// The architecture whose experts are published in MXFP4: files of more bits hold nothing more.
 pub const PUBLISHED_IN_MXFP4: &str = "gpt-oss";
-/// What is enough for it: MXFP4_MOE has 4.6.
-const ENOUGH_OF_MXFP4: f64 = 4.7;
+/// What is enough for it is the recipe of that name, and how much longer than ours the files of others are.
+const MXFP4: (&str, f64) = ("MXFP4_MOE", 0.002);
+/// The same of models that make vectors: they are small, and errors add up in distances (Q8_0 has 8.5).
+const ENOUGH_OF_VECTORS: f64 = 9.0;
+/// The recipe that people take who do not choose: where even that is slow, more bits would only be slower. Publishers' own mixes of the kind have a
+/// little more.
+const USUAL: (&str, f64) = ("Q4_K_M", 0.03);
 
 /// A model whose files are to be judged.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +35,19 @@ pub struct Subject<'a> {
     pub size: &'a FileSize,
     /// How its files are made.
     pub options: &'a RecipeOptions,
+    /// Bits per weight above which more are of no use.
+    enough_bits: f64,
+    /// The same where none is fast.
+    usual_bits: f64,
+}
+
+/// A file of it, there or not.
+struct Made {
+    recipe: &'static Recipe,
+    types: Vec<GgmlType>,
+    weights: Weights,
+    /// `None` beyond 64 bits.
+    bytes: Option<u64>,
 }
 
 /// Whether it fits.
@@ -94,6 +112,8 @@ pub struct Fit {
     pub makeable: bool,
     /// Bits per weight above which more are of no use.
     pub enough_bits: f64,
+    /// The same where none is fast: those of Q4_K_M.
+    pub usual_bits: f64,
 }
 
 /// Why the best is the best; from the most to the least that one can wish for.
@@ -103,10 +123,10 @@ pub enum Why {
     Whole,
     /// Fits partly, at a good number of bits, and is fast.
     Partly,
+    /// Fits wholly at a good number of bits, and is slow. Fewer bits in the same memory would be faster by no more than they are fewer.
+    Slow,
     /// Fits wholly and is fast, with few bits.
     FewBits,
-    /// Fits wholly at a good number of bits, and is slow.
-    Slow,
     /// Fits partly at a good number of bits, and is slow.
     SlowPartly,
     /// Whatever fits.
@@ -117,21 +137,57 @@ impl Why {
     /// In one sentence.
     pub fn text(self) -> &'static str {
         match self {
-            Why::Whole => {
-                "the most bits that fit wholly and read at 10 tok/s or more; more than Q6_K has would gain nothing"
-            }
+            Why::Whole => "the most bits of any use that fit wholly and read at 10 tok/s or more",
             Why::Partly => {
                 "none of 4 bits or more fits wholly; with a part on the CPU this is the fastest of them"
             }
-            Why::FewBits => {
-                "none of 4 bits or more reads at 10 tok/s; of those below, the most bits that do"
+            Why::Slow => {
+                "the most bits, up to those of Q4_K_M, that fit wholly; none of 4 bits or more reads at 10 tok/s"
             }
-            Why::Slow => "none reads at 10 tok/s; the fastest of 4 bits or more that fits wholly",
+            Why::FewBits => {
+                "the most bits that fit wholly and read at 10 tok/s or more; none of 4 bits or more fits wholly"
+            }
             Why::SlowPartly => {
                 "none of 4 bits or more fits wholly; the fastest with a part on the CPU"
             }
             Why::Last => "the only kind that fits; expect poor answers",
         }
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// A described model, whose files are made with these options.
+    pub fn new(model: &'a Model, size: &'a FileSize, options: &'a RecipeOptions) -> Self {
+        let (enough_bits, usual_bits) = (ENOUGH_BITS, ENOUGH_BITS);
+        let subject = Subject { model, size, options, enough_bits, usual_bits };
+        let bits = |(recipe, margin): (&str, f64)| {
+            let bytes = Recipe::find(recipe).and_then(|recipe| subject.bytes(recipe));
+            subject.bits(bytes) * (1.0 + margin)
+        };
+        let enough_bits = match (&model.head, model.arch) {
+            (Head::Pool(_), _) => ENOUGH_OF_VECTORS,
+            (Head::Logits(_), PUBLISHED_IN_MXFP4) => bits(MXFP4),
+            (Head::Logits(_), _) => ENOUGH_BITS,
+        };
+        Subject { enough_bits, usual_bits: bits(USUAL).min(enough_bits), ..subject }
+    }
+
+    /// Bytes of the file that a recipe makes; `None` beyond 64 bits.
+    pub fn bytes(&self, recipe: &Recipe) -> Option<u64> {
+        self.size.file_bytes(self.model, &recipe.tensor_types(self.model, self.options))
+    }
+
+    /// Bits per weight of a file's tensor data.
+    fn bits(&self, file: Option<u64>) -> f64 {
+        let data = file.map_or(u64::MAX, |bytes| bytes.saturating_sub(self.size.header()));
+        bits_per_weight(self.model, data)
+    }
+
+    fn made(&self, recipe: &'static Recipe) -> Made {
+        let types = recipe.tensor_types(self.model, self.options);
+        let weights = Weights::of(self.model, &types);
+        let bytes = self.size.file_bytes(self.model, &types);
+        Made { recipe, types, weights, bytes }
     }
 }
 
@@ -142,9 +198,25 @@ pub fn fit(subject: &Subject, rig: &Rig, wishes: &Wishes) -> Vec<Fit> {
 
 /// One recipe on a rig.
 pub fn fit_one(subject: &Subject, recipe: &'static Recipe, rig: &Rig, wishes: &Wishes) -> Fit {
+    judged(subject, subject.made(recipe), rig, wishes)
+}
+
+/// A file that somebody offers, of so many bytes, whose mix is about that of a recipe.
+pub fn fit_file(
+    subject: &Subject,
+    recipe: &'static Recipe,
+    bytes: u64,
+    rig: &Rig,
+    wishes: &Wishes,
+) -> Fit {
+    let made = subject.made(recipe);
+    let weights = made.weights.scaled(bytes.saturating_sub(subject.size.header()));
+    judged(subject, Made { weights, bytes: Some(bytes), ..made }, rig, wishes)
+}
+
+fn judged(subject: &Subject, made: Made, rig: &Rig, wishes: &Wishes) -> Fit {
     let model = subject.model;
-    let types = recipe.tensor_types(model, subject.options);
-    let weights = Weights::of(model, &types);
+    let Made { recipe, types, weights, bytes } = made;
     let job = Job { model, weights: &weights, wishes: *wishes };
     let placement = job.place(rig);
     let memory = placement.as_ref().map_or_else(|| job.alone(rig), Placement::total);
@@ -157,12 +229,10 @@ pub fn fit_one(subject: &Subject, recipe: &'static Recipe, rig: &Rig, wishes: &W
         Some(placement) => placement.describe(rig).to_string(),
         None => lack(&memory, rig),
     };
-    let file_bytes = subject.size.file_bytes(model, &types);
-    let data = file_bytes.map_or(u64::MAX, |bytes| bytes - subject.size.header());
     Fit {
         recipe,
-        file_bytes,
-        bits: bits_per_weight(model, data),
+        file_bytes: bytes,
+        bits: subject.bits(bytes),
         memory,
         fits,
         line,
@@ -171,10 +241,8 @@ pub fn fit_one(subject: &Subject, recipe: &'static Recipe, rig: &Rig, wishes: &W
         placement,
         types,
         makeable: subject.options.importance || !recipe.needs_importance(),
-        enough_bits: match model.arch {
-            PUBLISHED_IN_MXFP4 => ENOUGH_OF_MXFP4,
-            _ => ENOUGH_BITS,
-        },
+        enough_bits: subject.enough_bits,
+        usual_bits: subject.usual_bits,
     }
 }
 
@@ -197,8 +265,9 @@ fn lack(memory: &Share, rig: &Rig) -> String {
 }
 
 /// The recipe to take, and why. The rule, in this order: four bits or more, wholly in the fastest memory and at reading speed: the most bits, as far
-/// as bits are of use. Else four bits or more at reading speed with a part on the CPU: the fastest. Else wholly and at reading speed: the most
-/// bits. Else four bits or more, slowly: the fastest, wholly before partly. Else whatever fits: the most bits.
+/// as bits are of use. Else four bits or more at reading speed with a part on the CPU: the fastest. Else four bits or more wholly, slowly: the most
+/// bits, as far as those of Q4_K_M. Else wholly and at reading speed: the most bits. Else four bits or more partly, slowly: the fastest. Else
+/// whatever fits: the most bits.
 pub fn best(fits: &[Fit]) -> Option<(usize, Why)> {
     let speed = |fit: &Fit| fit.speeds.map_or(0.0, |s| s.decode.mid);
     let of = |why: Why| {
@@ -208,22 +277,25 @@ pub fn best(fits: &[Fit]) -> Option<(usize, Why)> {
         let fits_in = move |fit: &Fit| match why {
             Why::Whole => whole(fit) && good(fit) && fast(fit),
             Why::Partly => fit.fits == Fits::Partial && good(fit) && fast(fit),
-            Why::FewBits => whole(fit) && fast(fit),
             Why::Slow => whole(fit) && good(fit),
+            Why::FewBits => whole(fit) && fast(fit),
             Why::SlowPartly => fit.fits == Fits::Partial && good(fit),
             Why::Last => fit.fits != Fits::No,
         };
         fits.iter().enumerate().filter(move |(_, fit)| fit.makeable && fits_in(fit))
     };
     // Bits, of which more than enough are worth no more than fewer.
-    let bits = |fit: &Fit| match fit.bits > fit.enough_bits {
-        true => fit.enough_bits - fit.bits,
+    let bits = |fit: &Fit, enough: f64| match fit.bits > enough {
+        true => enough - fit.bits,
         false => fit.bits,
     };
-    let order = [Why::Whole, Why::Partly, Why::FewBits, Why::Slow, Why::SlowPartly, Why::Last];
+    let order = [Why::Whole, Why::Partly, Why::Slow, Why::FewBits, Why::SlowPartly, Why::Last];
     order.into_iter().find_map(|why| {
-        let by_speed = matches!(why, Why::Partly | Why::Slow | Why::SlowPartly);
-        let worth = |fit: &Fit| if by_speed { speed(fit) } else { bits(fit) };
+        let worth = |fit: &Fit| match why {
+            Why::Partly | Why::SlowPartly => speed(fit),
+            Why::Slow => bits(fit, fit.usual_bits),
+            Why::Whole | Why::FewBits | Why::Last => bits(fit, fit.enough_bits),
+        };
         let best = of(why).reduce(|a, b| if worth(b.1) > worth(a.1) { b } else { a });
         best.map(|(index, _)| (index, why))
     })

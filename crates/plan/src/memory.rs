@@ -98,6 +98,26 @@ impl Weights {
         weights
     }
 
+    /// The same mix in so many bytes: files that others made differ a little from what the recipe of their name makes here.
+    #[must_use]
+    pub fn scaled(&self, total: u64) -> Weights {
+        let part = (total, self.total().max(1));
+        let stored = |of: &Stored| Stored {
+            bytes: share(of.bytes, part),
+            read: of.read.iter().map(|(&ty, &bytes)| (ty, share(bytes, part))).collect(),
+            products: of.products,
+        };
+        let block = |of: &BlockWeights| BlockWeights {
+            dense: stored(&of.dense),
+            experts: stored(&of.experts),
+        };
+        Weights {
+            blocks: self.blocks.iter().map(block).collect(),
+            tables: stored(&self.tables),
+            head: stored(&self.head),
+        }
+    }
+
     /// Everything.
     pub fn total(&self) -> u64 {
         let blocks = self.blocks.iter().map(|b| b.dense.bytes.saturating_add(b.experts.bytes));
@@ -265,6 +285,20 @@ mod tests {
                 let file = size.file_bytes(&model, &types).unwrap() - size.header();
                 let weights = Weights::of(&model, &types);
                 assert_eq!(weights.total(), file, "{} {}", model.arch, recipe.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_mix_in_other_bytes_has_these() {
+        for model in models() {
+            let types = vec![GgmlType::F16; model.weights.len()];
+            let weights = Weights::of(&model, &types);
+            assert_eq!(weights.scaled(weights.total()), weights);
+            let parts = 3 + 2 * model.blocks.len() as u64;
+            for total in [0, 1000, weights.total() / 3, 2 * weights.total()] {
+                let lost = total - weights.scaled(total).total();
+                assert!(lost <= parts, "{} {lost}", model.arch);
             }
         }
     }

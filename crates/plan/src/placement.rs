@@ -15,6 +15,9 @@ use crate::speed::{self, Interval, Segment, Unit, Work};
 use cut::{Costs, Cut};
 pub use words::{Place, Where};
 
+/// Tokens of a context that are enough for a conversation.
+const USUAL_CONTEXT: usize = 8192;
+
 /// What is asked of a placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wishes {
@@ -31,6 +34,11 @@ pub struct Wishes {
 }
 
 impl Wishes {
+    /// What a model is judged by where nobody asks for anything: one sequence of 8192 tokens, or of as many as the model has.
+    pub fn usual(model: &Model) -> Wishes {
+        Wishes::new(USUAL_CONTEXT.min(model.context as usize))
+    }
+
     /// One sequence of this context; speeds at its beginning, over a prompt of 512 tokens.
     pub fn new(context: usize) -> Wishes {
         Wishes { context, users: 1, kv: KvType::F16, depth: 0, prompt: 512 }
@@ -128,6 +136,12 @@ impl Job<'_> {
         };
         let best = cuts.into_iter().map(timed).reduce(|a, b| if b.0 > a.0 { b } else { a });
         best.map(|(_, cut)| costs.placement(rig, cut))
+    }
+
+    /// The layout in which the cores do all of it, whether or not there is room: of a model that is loaded, that is known.
+    pub fn on_cores(&self, rig: &Rig) -> Placement {
+        let cut = Cut::all(Seat::Cores, self.model.blocks.len(), true);
+        Costs::of(self, rig).placement(rig, cut)
     }
 
     /// Whether there is a layout that leaves nothing to slower cores. Speeds are not asked.

@@ -138,7 +138,9 @@ impl Rig {
     #[must_use]
     pub fn cores_only(mut self) -> Rig {
         self.cards.clear();
-        (self.host.kind, self.host.limit) = (Kind::Cpu, None);
+        // Of a unified memory the cores reach a part.
+        let Unit { bandwidth, operations, .. } = self.host.cores();
+        self.host = Host { kind: Kind::Cpu, limit: None, bandwidth, operations, ..self.host };
         self
     }
 

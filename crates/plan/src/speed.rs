@@ -7,6 +7,7 @@ mod parameters;
 mod time;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hob_machine::{Kind, Probe, Vendor};
 use hob_quant::GgmlType;
@@ -14,6 +15,8 @@ use serde::Serialize;
 
 use parameters::{BATCH, FITTED, PROBED};
 use time::Time;
+
+use crate::units;
 
 /// The speed of doing nothing.
 const NO_WORK: f64 = 1e12;
@@ -101,6 +104,14 @@ impl Interval {
     /// Around `mid`, by a factor of `e^half_width` to both sides.
     fn around(mid: f64, half_width: f64) -> Self {
         Interval { low: mid * (-half_width).exp(), mid, high: mid * half_width.exp() }
+    }
+}
+
+/// As in `about 4.2 tok/s (3.7 to 4.8)`.
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [low, mid, high] = [self.low, self.mid, self.high].map(units::speed);
+        write!(f, "about {mid} tok/s ({low} to {high})")
     }
 }
 

@@ -21,6 +21,15 @@ fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
     format!("{value:.digits$} {}", units[unit])
 }
 
+/// Tokens per second, with as many digits as such a number deserves.
+pub fn speed(tokens_per_second: f64) -> String {
+    match tokens_per_second {
+        ..9.95 => format!("{tokens_per_second:.1}"),
+        ..999.5 => format!("{tokens_per_second:.0}"),
+        _ => format!("{:.0}", (tokens_per_second / 10.0).round() * 10.0),
+    }
+}
+
 /// A number of parameters, rounded as Ollama does: `134.52M`, `14.8B`.
 pub fn count(n: u64) -> String {
     match n {
@@ -43,6 +52,12 @@ mod tests {
         assert_eq!(file_size(999_999_999), "1.0 GB");
         assert_eq!(memory_size(188_743_680), "180 MiB");
         assert_eq!(memory_size(u64::MAX), "16777216 TiB");
+    }
+
+    #[test]
+    fn speeds_have_two_or_three_digits() {
+        let all = [0.04, 4.18, 9.96, 123.4, 2345.6].map(speed);
+        assert_eq!(all, ["0.0", "4.2", "10", "123", "2350"]);
     }
 
     #[test]

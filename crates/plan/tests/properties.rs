@@ -157,6 +157,25 @@ proptest! {
         prop_assert!(whole.is_sorted_by_key(|fits| !fits), "{whole:?}");
     }
 
+    /// Where all lies in one memory, of whatever is offered: files of a recipe's name are a little larger or smaller than the recipe's own.
+    #[test]
+    fn more_memory_never_takes_a_smaller_file(
+        host in host(), model in 0usize..7, more in 0u64..(20 << 30),
+        offered in prop::collection::vec((0usize..6, 0.95..1.05), 1..8),
+    ) {
+        let known = &MODELS[model % MODELS.len()];
+        let wishes = Wishes::usual(&known.model);
+        let taken = |free: u64| {
+            let host = Host { free, ..host.clone() };
+            let rig = Rig { name: "rig".into(), host, cards: Vec::new(), notes: Vec::new() }.cores_only();
+            let fit = |(recipe, factor): &(usize, f64)| known.fit_file(RECIPES[*recipe], *factor, &rig, &wishes);
+            let fits: Vec<Fit> = offered.iter().map(fit).collect();
+            hob_plan::fit::best(&fits).map(|(index, why)| (fits[index].file_bytes, why))
+        };
+        let (a, b) = (taken(host.free), taken(host.free + more));
+        prop_assert!(a.map(|a| a.0) <= b.map(|b| b.0), "{a:?} then {b:?}");
+    }
+
     #[test]
     fn more_bandwidth_is_never_slower(
         rig in rig(), wishes in wishes(), model in 0usize..7, recipe in 0usize..6, which in 0usize..4, factor in 1.0..3.0,

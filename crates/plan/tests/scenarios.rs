@@ -174,3 +174,56 @@ fn the_best_is_explained_and_grows_with_the_card() {
     }
     assert!(last > 6.5);
 }
+
+/// On cores alone a file of half the bytes is no more than twice as fast, for answers that are far worse.
+#[test]
+fn a_slow_processor_takes_the_usual_recipe() {
+    let mut desktop = rig("RTX 4070").cores_only();
+    for (name, bandwidth) in
+        [("qwen3:14b", 80e9), ("qwen3:8b", 60e9), ("llama3.3:70b", 300e9), ("gemma3:27b", 90e9)]
+    {
+        desktop.host.bandwidth = bandwidth;
+        let fits = model(name).fits(&desktop, &Wishes::new(8192));
+        let (best, why) = fit::best(&fits).unwrap();
+        // Or the same with a little more in its embeddings.
+        let recipe = fits[best].recipe.name;
+        assert!(["Q4_K_M", "Q4_K_L"].contains(&recipe) && why == Why::Slow, "{name}: {recipe}");
+    }
+    // With less room, fewer bits before fewer than four; then what is left.
+    let qwen = model("qwen3:14b");
+    let mut last = f64::INFINITY;
+    for gib in [16, 12, 11, 10, 9, 8, 7, 6] {
+        desktop.host.free = gib * GIB;
+        let fits = qwen.fits(&desktop, &Wishes::new(8192));
+        let (best, why) = fit::best(&fits).unwrap();
+        assert!(fits[best].bits <= last && why >= Why::Slow, "{gib} {why:?}");
+        assert_eq!(why == Why::Slow, fits[best].bits >= fit::GOOD_BITS, "{gib} {why:?}");
+        last = fits[best].bits;
+    }
+}
+
+/// Where four bits do not fit a card, three do, and answer at once.
+#[test]
+fn a_small_card_takes_few_bits_rather_than_the_cpu() {
+    let fits = model("qwen3:32b").fits(&rig("RTX 4080"), &Wishes::new(8192));
+    let (best, why) = fit::best(&fits).unwrap();
+    let best = &fits[best];
+    assert_eq!((why, best.fits), (Why::FewBits, Fits::Full), "{} {}", best.recipe.name, best.line);
+    assert!(best.bits < fit::GOOD_BITS && best.speeds.unwrap().decode.mid > fit::READING_SPEED);
+}
+
+/// Recipes whose names promise less can have more bits where rows are not whole blocks; nothing is gained by them.
+#[test]
+fn what_was_published_in_four_bits_stays_so_and_vectors_have_eight() {
+    let fast = rig("M3 Ultra 512GB");
+    for (name, expected) in [
+        ("gpt-oss:20b", "MXFP4_MOE"),
+        ("gpt-oss:120b", "MXFP4_MOE"),
+        ("all-minilm:l6-v2", "Q8_0"),
+        ("nomic-embed-text:v1.5", "Q8_0"),
+    ] {
+        let fits = model(name).fits(&fast, &Wishes::new(512));
+        let (best, why) = fit::best(&fits).unwrap();
+        assert_eq!((fits[best].recipe.name, why), (expected, Why::Whole), "{name}");
+    }
+}

@@ -1,75 +1,66 @@
-//! Which recipe of a model this machine should have: the usual one if it fits the memory that is free, else the best that does, and why.
-//! Sizes come from the source, the cache from the published description where the catalogue has one. Deliberately absent:
-//! graphics cards, speed.
+//! Which of the files that a source offers of a model this machine should have, and why: by the rule by which `hob fit` marks the best, for the
+//! cores that hob computes on. A model that the catalogue does not describe is judged by the sizes of its files. Deliberately absent: graphics
+//! cards, and measuring: what is not known of this machine makes the told interval wider, and nobody waits for it.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 
-use hob_hub::{Choice, Hub, Published};
-use hob_machine::Machine;
-use hob_model::hf::HfConfig;
-use hob_model::{KvType, Model};
-use hob_plan::{Conditions, units};
+use hob_hub::{Choice, Hub};
+use hob_machine::{Machine, Memory};
+use hob_model::{Recipe, RecipeOptions};
+use hob_plan::fit::{self, Fit, Fits, Subject};
+use hob_plan::placement::Wishes;
+use hob_plan::{Rig, units};
 
-/// Tokens of context that a model must have room for.
-const CONTEXT: usize = 4096;
+use crate::described::Described;
+use crate::here;
+
+/// Tokens of context that the smallest file must have room for where nothing has room for the usual ones.
+const LEAST_CONTEXT: usize = 4096;
 /// What a model without a description takes beside its file: cache and buffers, as a share of the file and a constant.
 const SHARE: f64 = 0.08;
 const CONSTANT: u64 = 300 << 20;
-
-/// From the recipe that people take who can choose, downwards: each is smaller or worse than the one before.
-const PREFERRED: &[&str] = &[
-    "Q4_K_M",
-    "UD-Q4_K_XL",
-    "Q4_K_S",
-    "MXFP4_MOE",
-    "MXFP4",
-    "IQ4_NL",
-    "Q4_1",
-    "Q4_0",
-    "IQ4_XS",
-    "Q3_K_L",
-    "UD-Q3_K_XL",
-    "Q3_K_M",
-    "IQ3_M",
-    "Q3_K_S",
-    "IQ3_S",
-    "IQ3_XXS",
-    "UD-IQ3_XXS",
-    "UD-Q2_K_XL",
-    "Q2_K",
-    "IQ2_M",
-    "UD-IQ2_M",
-    "IQ2_S",
-    "IQ2_XS",
-    "IQ2_XXS",
-    "UD-IQ2_XXS",
-    "UD-IQ1_M",
-    "IQ1_M",
-    "UD-IQ1_S",
-    "IQ1_S",
-    "UD-TQ1_0",
-];
+/// What people take who do not choose, of a model without a description: the first of these that is offered, or what is smaller.
+const USUAL: &[&str] = &["Q4_K_M", "UD-Q4_K_XL", "Q4_K_S", "Q4_0", "MXFP4_MOE", "MXFP4"];
+/// Part of its length by which a file may miss what its name makes here, before the name is taken for something else.
+const MISS: u64 = 8;
 
 /// Chooses for one model on this machine, and remembers why.
 pub struct Chooser {
-    model: Option<Model>,
-    available: u64,
+    described: Option<Described>,
+    rig: Rig,
     reason: RefCell<Option<String>>,
 }
 
+/// What is picked, and why.
+type Picked = (usize, String);
+
+/// Judges the files of a described model.
+struct Judge<'a> {
+    subject: Subject<'a>,
+    rig: &'a Rig,
+    /// Bytes of the file that each recipe would make.
+    made: Vec<(&'static Recipe, u64)>,
+}
+
 impl Chooser {
-    /// For the model that a reference means; what the catalogue does not describe is judged by its files' sizes.
+    /// For the model that a reference means, by the description in the catalogue if there is one.
     pub fn new(hub: &Hub, reference: &str) -> Chooser {
         let published = hub.published(reference).ok().flatten();
-        let describe = |p: &Published| HfConfig::parse(&p.config.to_string()).ok()?.describe().ok();
-        let model = published.and_then(|(_, published)| describe(published));
-        let available = Machine::host().map_or(u64::MAX, |m| m.memory.available_bytes);
-        Chooser::of(model, available)
+        let described = published.and_then(|(_, p)| Described::of_published(p).ok());
+        // A machine that does not say what it has is taken for one that has enough.
+        let enough = || {
+            let bytes = u64::MAX;
+            let memory = Memory { total_bytes: bytes, available_bytes: bytes, ..Memory::default() };
+            Machine { memory, ..Machine::default() }
+        };
+        let machine = Machine::host().unwrap_or_else(|_| enough());
+        Chooser::of(described, here::cores(hub.root(), &machine))
     }
 
-    /// For a model of this description, with so many bytes of memory free.
-    pub fn of(model: Option<Model>, available: u64) -> Chooser {
-        Chooser { model, available, reason: RefCell::default() }
+    /// For a model of this description, on this hardware.
+    pub fn of(described: Option<Described>, rig: Rig) -> Chooser {
+        Chooser { described, rig, reason: RefCell::default() }
     }
 
     /// The index of the recipe to take, of those that there are, the smallest first.
@@ -77,39 +68,81 @@ impl Chooser {
     /// # Errors
     /// In words, when none fits.
     pub fn choose(&self, name: &str, choices: &[Choice]) -> Result<usize, String> {
-        let bytes = |i: usize| choices.get(i).and_then(|c| c.bytes);
-        let fits = |i: &usize| bytes(*i).is_none_or(|b| self.fits(b));
-        let named = |recipe: &&str| choices.iter().position(|c| c.recipe == **recipe);
-        let preferred: Vec<usize> = PREFERRED.iter().filter_map(named).collect();
-        let first = preferred.first().copied();
-        // Without any of them, the largest that fits: files of one publisher, or embeddings.
-        let picked = match preferred.is_empty() {
-            true => (0..choices.len()).rev().find(fits),
-            false => preferred.into_iter().find(fits),
+        let picked = match &self.described {
+            Some(described) => self.by_plan(described, choices),
+            None => self.by_size(choices),
         };
-        let Some(picked) = picked else { return Err(self.nothing(choices)) };
-        let recipe = choices.get(picked).map_or("", |c| c.recipe.as_str());
-        let size = bytes(picked).map_or("unknown size".to_owned(), units::file_size);
-        let free = units::file_size(self.available);
-        let why = match first {
-            Some(first) if first != picked => {
-                let wanted = choices.get(first).map_or("", |c| c.recipe.as_str());
-                format!(
-                    "{wanted} does not fit the {free} of memory that are free with {CONTEXT} tokens of context"
-                )
-            }
-            Some(_) => format!("it fits the {free} of memory that are free"),
-            None => format!("the largest that fits the {free} of memory that are free"),
-        };
+        let Some((index, why)) = picked else { return Err(self.nothing(choices)) };
+        let choice = choices.get(index);
+        let recipe = choice.map_or("", |c| c.recipe.as_str());
+        let size = choice.and_then(|c| c.bytes).map_or("unknown size".to_owned(), units::file_size);
         let line =
             format!("{name}: taking {recipe} ({size}): {why}; --recipe or a tag takes another");
         self.reason.replace(Some(line));
-        Ok(picked)
+        Ok(index)
     }
 
     /// Why, once it has chosen.
     pub fn reason(&self) -> Option<String> {
         self.reason.borrow().clone()
+    }
+
+    /// The best by the planner's rule; else the smallest, with less context.
+    fn by_plan(&self, described: &Described, choices: &[Choice]) -> Option<Picked> {
+        let Described { model, size } = described;
+        let options = RecipeOptions { importance: true, ..RecipeOptions::default() };
+        let judge = Judge::new(Subject::new(model, size, &options), &self.rig);
+        let usual = Wishes::usual(model);
+        let judged = |(index, choice)| Some((index, judge.fit(choice, &usual)?));
+        let (places, fits): (Vec<usize>, Vec<Fit>) =
+            choices.iter().enumerate().filter_map(judged).unzip();
+        if fits.is_empty() {
+            return self.by_size(choices);
+        }
+        let room = |fit: &Fit| match fit.speeds {
+            Some(s) => format!(
+                "{} here, room for {} tokens",
+                here::speed(model, s.decode, s.prefill),
+                fit.max_context
+            ),
+            None => String::new(),
+        };
+        if let Some((nth, why)) = fit::best(&fits) {
+            let (index, fit) = (*places.get(nth)?, fits.get(nth)?);
+            return Some((index, format!("{}; {}", why.text(), room(fit))));
+        }
+        let (index, smallest) = choices.iter().enumerate().min_by_key(|(_, c)| size_of(c))?;
+        let least = Wishes::new(LEAST_CONTEXT.min(usual.context));
+        let fit = judge.fit(smallest, &least).filter(|fit| fit.fits != Fits::No)?;
+        let (free, tokens) = (self.free(), usual.context);
+        let why = format!(
+            "the smallest, as none fits the {free} of memory that are free with {tokens} tokens of context; {}",
+            room(&fit)
+        );
+        Some((index, why))
+    }
+
+    /// The usual one if its file leaves room for the rest, or the largest of the smaller ones that does; without a usual one, of all.
+    fn by_size(&self, choices: &[Choice]) -> Option<Picked> {
+        let fits = |choice: &Choice| {
+            choice.bytes.is_none_or(|bytes| {
+                let beside = (bytes as f64 * SHARE) as u64 + CONSTANT;
+                bytes.saturating_add(beside) <= self.rig.host.free
+            })
+        };
+        let named = |recipe: &&str| choices.iter().position(|c| c.recipe == **recipe);
+        let usual = USUAL.iter().find_map(named);
+        let most = usual.unwrap_or(choices.len().saturating_sub(1));
+        let index = (0..=most).rev().find(|&i| choices.get(i).is_some_and(fits))?;
+        let free = self.free();
+        let why = match usual.and_then(|usual| choices.get(usual)) {
+            Some(_) if index == most => format!("it fits the {free} of memory that are free"),
+            Some(usual) => {
+                format!("{} does not fit the {free} of memory that are free", usual.recipe)
+            }
+            None => format!("the largest that fits the {free} of memory that are free"),
+        };
+        Some((index, why))
     }
 
     fn nothing(&self, choices: &[Choice]) -> String {
@@ -118,73 +151,53 @@ impl Chooser {
             return "there is none".to_owned();
         };
         format!(
-            "the smallest, {recipe} of {}, does not fit the {} of memory that are free with {CONTEXT} tokens of context; \
+            "the smallest, {recipe} of {}, does not fit the {} of memory that are free with {LEAST_CONTEXT} tokens of context; \
             a tag or --recipe takes one all the same",
             units::file_size(bytes.unwrap_or(0)),
-            units::file_size(self.available)
+            self.free()
         )
     }
 
-    fn fits(&self, weights: u64) -> bool {
-        match &self.model {
-            Some(model) => {
-                let asked = Some(CONTEXT.min(model.context as usize).max(2));
-                let (available, kv) = (self.available, KvType::F16);
-                Conditions { model, weights, available, kv, sequences: 1, asked }.choose().is_ok()
-            }
-            None => {
-                let beside = (weights as f64 * SHARE) as u64 + CONSTANT;
-                weights.saturating_add(beside) <= self.available
-            }
-        }
+    fn free(&self) -> String {
+        units::file_size(self.rig.host.free)
+    }
+}
+
+fn size_of(choice: &Choice) -> u64 {
+    choice.bytes.unwrap_or(u64::MAX)
+}
+
+impl<'a> Judge<'a> {
+    fn new(subject: Subject<'a>, rig: &'a Rig) -> Judge<'a> {
+        let made = Recipe::all().iter().filter_map(|r| Some((r, subject.bytes(r)?))).collect();
+        Judge { subject, rig, made }
+    }
+
+    /// A file on the rig: by its own length where that is known. `None` where neither length nor name tell anything.
+    fn fit(&self, choice: &Choice, wishes: &Wishes) -> Option<Fit> {
+        let name = choice.recipe.strip_prefix("UD-").unwrap_or(&choice.recipe);
+        let Some(bytes) = choice.bytes else {
+            return Some(fit::fit_one(&self.subject, Recipe::find(name)?, self.rig, wishes));
+        };
+        let recipe = self.nearest(name, bytes)?;
+        Some(fit::fit_file(&self.subject, recipe, bytes, self.rig, wishes))
+    }
+
+    /// The recipe whose mix a file is likely to have: of those whose names begin most alike, the nearest in length. Where that is far off, the
+    /// nearest of all: files of gpt-oss have experts in MXFP4, whatever they are called.
+    fn nearest(&self, name: &str, bytes: u64) -> Option<&'static Recipe> {
+        let off = |made: u64| made.abs_diff(bytes);
+        let alike = |recipe: &Recipe| {
+            let words = recipe.name.split('_').zip(name.split('_'));
+            words.take_while(|(a, b)| a == b).count()
+        };
+        let named = self.made.iter().min_by_key(|(r, made)| (Reverse(alike(r)), off(*made)))?;
+        let near = off(named.1) <= bytes / MISS;
+        let nearest = self.made.iter().min_by_key(|(_, made)| off(*made));
+        let found = if near { named } else { nearest? };
+        Some(found.0)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chooser(available: u64) -> Chooser {
-        Chooser::of(None, available)
-    }
-
-    fn choices(all: &[(&str, u64)]) -> Vec<Choice> {
-        let choice = |(recipe, gb): &(&str, u64)| Choice {
-            recipe: (*recipe).to_owned(),
-            bytes: Some(gb * 1_000_000_000),
-        };
-        all.iter().map(choice).collect()
-    }
-
-    #[test]
-    fn the_usual_one_unless_it_does_not_fit() {
-        let all = choices(&[("Q2_K", 4), ("Q3_K_M", 6), ("Q4_K_M", 8), ("Q8_0", 15)]);
-        let pick = |gb: u64| {
-            let chooser = chooser(gb * 1_000_000_000);
-            let picked = chooser.choose("m", &all).map(|i| all[i].recipe.clone());
-            (picked, chooser.reason())
-        };
-        assert_eq!(pick(64).0.unwrap(), "Q4_K_M");
-        let (picked, reason) = pick(8);
-        assert_eq!(picked.unwrap(), "Q3_K_M");
-        assert!(reason.unwrap().contains("Q4_K_M does not fit"));
-        assert_eq!(pick(5).0.unwrap(), "Q2_K");
-        assert!(pick(3).0.unwrap_err().contains("Q2_K"));
-    }
-
-    #[test]
-    fn more_memory_never_takes_a_worse_one() {
-        let all = choices(&[("IQ1_S", 2), ("IQ2_M", 3), ("Q3_K_S", 5), ("Q4_0", 6), ("Q4_K_M", 7)]);
-        let size = |gb: u64| chooser(gb << 29).choose("m", &all).ok().map(|i| all[i].bytes);
-        for gb in 1..40 {
-            assert!(size(gb) <= size(gb + 1), "{gb}");
-        }
-    }
-
-    #[test]
-    fn without_a_usual_one_the_largest_that_fits() {
-        let all = choices(&[("Q8_0", 2), ("F16", 4), ("F32", 8)]);
-        assert_eq!(chooser(6_000_000_000).choose("m", &all), Ok(1));
-        assert!(chooser(1_000_000_000).choose("m", &all).is_err());
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hob_gguf::{Gguf, Metadata};
 use hob_hub::{Hub, LocalModel, Overlay, Progress};
 use hob_model::Model;
+use hob_plan::memory::Weights;
 
 use crate::error::LoadError;
 
@@ -90,6 +91,18 @@ impl ModelFile {
     pub fn describe(&self) -> Result<Model, LoadError> {
         hob_model::describe(&self.gguf)
             .map_err(|source| LoadError::Model { name: self.local.name.clone(), source })
+    }
+
+    /// Its weights as the planner sees them, of the model that it holds.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or is none of the model's.
+    pub fn weights(&self, model: &Model) -> Result<Weights, LoadError> {
+        let bound = hob_model::bind(model, &self.gguf)
+            .map_err(|source| LoadError::Model { name: self.local.name.clone(), source })?;
+        let tensors = self.gguf.tensors();
+        let types = bound.tensors.iter().filter_map(|&index| Some(tensors.get(index)?.ty));
+        Ok(Weights::of(model, &types.collect::<Vec<_>>()))
     }
 
     /// The file's metadata.

@@ -1,7 +1,7 @@
 //! hob's server: models behind HTTP in the dialects of Ollama, OpenAI and Anthropic. A dialect turns its request into an [`Ask`] and what is
 //! [`Heard`] into its response; everything between is shared. No terminal, and no tensor, is touched here.
 //!
-//! The lower half serves `hob run` too: [`ModelFile`], [`Loaded`], [`Sampling`], [`Chooser`].
+//! The lower half serves `hob run` and `hob pull` too: [`ModelFile`], [`Loaded`], [`Sampling`], [`Chooser`], [`here`].
 
 mod access;
 mod answer;
@@ -9,12 +9,14 @@ mod app;
 mod choose;
 mod constrain;
 pub mod describe;
+mod described;
 mod dialect;
 mod duration;
 mod embed;
 mod error;
 mod file;
 mod guard;
+pub mod here;
 mod http;
 mod ids;
 mod jobs;
@@ -34,6 +36,7 @@ pub use app::{Config, ServeError, State, bind, router, routes, serve};
 pub use axum::http::Method;
 pub use choose::Chooser;
 pub use describe::timestamp;
+pub use described::{Described, Undescribed};
 pub use dialect::own::OPENAPI;
 pub use embed::{EmbedAsk, Embedded, Texts, shorten};
 pub use error::{ApiError, Kind, LoadError};

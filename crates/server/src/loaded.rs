@@ -1,6 +1,7 @@
 //! A loaded model: engine, tokenizer, template, and what its file and store say about sampling. `hob run` uses one in its own process, the
 //! server several; both ask it for prompts and put them to its engine.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,14 @@ use hob_engine::grammar::{GrammarError, Grammars};
 use hob_engine::{Embed, Engine, EngineConfig, LoadOptions, Runner, Speculate};
 use hob_machine::Machine;
 use hob_model::{Head, KvType, Model};
+use hob_plan::placement::{self, Job};
 use hob_plan::{Conditions, Context, STEP_ROWS};
 use hob_text::{Capabilities, ChatTemplate, EncodeOptions, GoTemplate, Template, Token, Tokenizer};
 use serde_json::Value;
 
 use crate::error::{ApiError, LoadError};
 use crate::file::ModelFile;
+use crate::here;
 use crate::sampling::Sampling;
 
 /// How a model is to be loaded.
@@ -83,8 +86,34 @@ pub struct Loaded {
     pub engine: Engine,
     /// Whether answers are drafted where a request says nothing.
     pub speculate: Speculate,
+    threads: usize,
+    whose: Whose,
     insert: OnceLock<Option<Infill>>,
     pub(crate) grammars: OnceLock<Result<Grammars, GrammarError>>,
+}
+
+/// Whose wish a context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// Of whoever loads it.
+    Asked,
+    /// Of the parameters beside the file.
+    Parameters,
+    /// What a server gives where nobody asks.
+    Usual,
+    /// Nobody's: as much as there is.
+    Model,
+}
+
+impl Whose {
+    fn text(self) -> &'static str {
+        match self {
+            Whose::Asked => "as asked",
+            Whose::Parameters => "as the model's parameters say",
+            Whose::Usual => "the usual",
+            Whose::Model => "all of the model's",
+        }
+    }
 }
 
 /// The tokens between which a model is to fill in.
@@ -114,7 +143,8 @@ impl Loaded {
         let tokenizer = Arc::new(Tokenizer::from_gguf(file.meta())?);
         let template = template(&file, &tokenizer)?;
         let sampling = Sampling::of_model(&file)?;
-        let context = conditions(&file, &model, wishes).choose_shared()?;
+        let (conditions, whose) = conditions(&file, &model, wishes);
+        let context = conditions.choose_shared()?;
         let memory = hob_model::footprint(&model, &context.limits, file.weight_bytes()).total();
         let threads = match wishes.threads {
             Some(threads) => threads,
@@ -142,6 +172,8 @@ impl Loaded {
             template,
             engine,
             speculate: wishes.speculate,
+            threads,
+            whose,
             insert: OnceLock::new(),
             grammars: OnceLock::new(),
         })
@@ -150,6 +182,41 @@ impl Loaded {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.file.local.name
+    }
+
+    /// What was chosen for it and why, in one line: its context, what computes it, and the speed that the planner expects of that; with what was
+    /// measured of this machine by the store's account, else by the table. Nothing is measured for it.
+    pub fn line(&self, store: &Path) -> String {
+        let mut line = self.context.line(&self.model);
+        if !self.context.memory_bound {
+            line += &format!(", {}", self.whose.text());
+        }
+        let plural = if self.threads == 1 { "" } else { "s" };
+        line += &format!("; on the CPU with {} thread{plural}", self.threads);
+        if let Some(speed) = self.expected(store) {
+            line += &format!(", {speed}");
+        }
+        line
+    }
+
+    /// The expected speed. Not with an unusual number of threads, of which neither probe nor table tells anything.
+    fn expected(&self, store: &Path) -> Option<String> {
+        let machine = Machine::host().ok()?;
+        if self.threads != default_threads(&machine) {
+            return None;
+        }
+        let rig = here::cores(store, &machine);
+        let weights = self.file.weights(&self.model).ok()?;
+        let wishes = placement::Wishes::new(self.context.tokens);
+        let wishes = placement::Wishes { kv: self.context.limits.kv, ..wishes };
+        let job = Job { model: &self.model, weights: &weights, wishes };
+        let placement = job.on_cores(&rig);
+        let (decode, prefill) = (job.decode(&rig, &placement, 0), job.prefill(&rig, &placement));
+        let speed = here::speed(&self.model, decode, prefill);
+        Some(match rig.host.probe {
+            Some(_) => speed,
+            None => format!("{speed}, by the table until hob doctor measures"),
+        })
     }
 
     /// Whether it only makes vectors of texts.
@@ -215,11 +282,11 @@ impl Loaded {
 /// # Errors
 /// When hob cannot run it, or it does not fit.
 pub(crate) fn plan(file: &ModelFile, wishes: &Wishes) -> Result<Context, LoadError> {
-    Ok(conditions(file, &file.describe()?, wishes).choose_shared()?)
+    Ok(conditions(file, &file.describe()?, wishes).0.choose_shared()?)
 }
 
-/// What its context depends on.
-fn conditions<'m>(file: &ModelFile, model: &'m Model, wishes: &Wishes) -> Conditions<'m> {
+/// What its context depends on, and whose wish it is.
+fn conditions<'m>(file: &ModelFile, model: &'m Model, wishes: &Wishes) -> (Conditions<'m>, Whose) {
     let trained = model.context as usize;
     let set = file.overlay.parameters.get("num_ctx").and_then(Value::as_u64);
     let set = set.map(|n| n as usize).filter(|n| (2..=trained).contains(n));
@@ -233,9 +300,13 @@ fn conditions<'m>(file: &ModelFile, model: &'m Model, wishes: &Wishes) -> Condit
     };
     // The usual context is a wish that gives way to memory, so it is asked for only where it fits.
     let usual = Conditions { asked: Some(wishes.usual_context.max(2)), ..conditions };
-    match conditions.asked.is_none() && wishes.usual_context < trained && usual.choose().is_ok() {
-        true => usual,
-        false => conditions,
+    match (wishes.context, set) {
+        (Some(_), _) => (conditions, Whose::Asked),
+        (None, Some(_)) => (conditions, Whose::Parameters),
+        (None, None) if wishes.usual_context < trained && usual.choose().is_ok() => {
+            (usual, Whose::Usual)
+        }
+        (None, None) => (conditions, Whose::Model),
     }
 }
 

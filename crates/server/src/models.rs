@@ -278,15 +278,8 @@ impl Models {
                 }
             }
             planned?;
-            let loaded = blocking(move || Loaded::load(copy(&file), &wishes)).await??;
-            tracing::info!(
-                model = loaded.name(),
-                seconds = loaded.load_time.as_secs_f64(),
-                context = loaded.context.tokens,
-                sequences = loaded.context.limits.sequences,
-                "loaded: {}",
-                loaded.context.line(&loaded.model)
-            );
+            let hub = self.hub.clone();
+            let loaded = blocking(move || load(&hub, &file, &wishes)).await??;
             let loaded = Arc::new(loaded);
             drop(changed);
             self.slots().push(Slot {
@@ -418,6 +411,20 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.models.leave(&self.loaded);
     }
+}
+
+/// Loads a file and tells so.
+fn load(hub: &Hub, file: &ModelFile, wishes: &Wishes) -> Result<Loaded, LoadError> {
+    let loaded = Loaded::load(copy(file), wishes)?;
+    tracing::info!(
+        model = loaded.name(),
+        seconds = loaded.load_time.as_secs_f64(),
+        context = loaded.context.tokens,
+        sequences = loaded.context.limits.sequences,
+        "loaded: {}",
+        loaded.line(hub.root())
+    );
+    Ok(loaded)
 }
 
 /// The same open file.

@@ -3,15 +3,12 @@
 
 use anyhow::Result;
 use hob_machine::Machine;
-use hob_model::{KvType, Model, bind};
+use hob_model::{KvType, Model};
+use hob_plan::Rig;
 use hob_plan::memory::Weights;
 use hob_plan::placement::{Job, Placement, Wishes};
 use hob_plan::speed::Interval;
-use hob_plan::{Rig, rig_of_machine};
-use hob_quant::GgmlType;
-use hob_server::ModelFile;
-
-use crate::probe;
+use hob_server::{ModelFile, here};
 
 /// A file on the cores of this machine.
 pub struct Expected {
@@ -33,13 +30,11 @@ impl Expected {
         machine: &Machine,
         kv: KvType,
     ) -> Result<Option<Expected>> {
-        let Some(probe) = probe::kept(store, machine) else { return Ok(None) };
-        let tensors = file.gguf.tensors();
-        let bound = bind(&model, &file.gguf)?;
-        let types: Vec<GgmlType> =
-            bound.tensors.iter().filter_map(|&i| Some(tensors.get(i)?.ty)).collect();
-        let weights = Weights::of(&model, &types);
-        let rig = rig_of_machine(machine, Some(&probe)).cores_only();
+        let rig = here::cores(store, machine);
+        if rig.host.probe.is_none() {
+            return Ok(None);
+        }
+        let weights = file.weights(&model)?;
         Ok(Some(Expected { model, weights, rig, kv }))
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use hob_plan::fit::{Fit, Speeds};
 use hob_plan::placement::{Seat, Share};
 use hob_plan::speed::Interval;
+use hob_plan::units;
 use hob_quant::GgmlType;
 use serde_json::{Map, Value, json};
 
@@ -161,18 +162,10 @@ fn table_of(report: &Report, lang: Lang, intervals: bool) -> String {
     grid::table(&rows, &ALIGN[..columns])
 }
 
-/// Tokens per second with as many digits as they deserve.
+/// Tokens per second; with the interval where there is room.
 fn speed_text(interval: Interval, whole: bool) -> String {
-    let digits = |speed: f64| match speed {
-        ..9.95 => format!("{speed:.1}"),
-        ..999.5 => format!("{speed:.0}"),
-        _ => format!("{:.0}", (speed / 10.0).round() * 10.0),
-    };
-    let Interval { low, mid, high } = interval;
-    match whole {
-        true => format!("{} ({}-{})", digits(mid), digits(low), digits(high)),
-        false => digits(mid),
-    }
+    let [low, mid, high] = [interval.low, interval.mid, interval.high].map(units::speed);
+    if whole { format!("{mid} ({low}-{high})") } else { mid }
 }
 
 /// The types of the tensors.

@@ -20,15 +20,15 @@ fn qwen3(name: &str) -> Subject {
     Subject { measured, ..of_config(name, config, None).unwrap() }
 }
 
-fn on<'a>(subject: &'a Subject, device: &str, users: usize) -> Report<'a> {
+fn on<'a>(subject: &'a Subject, device: &str, users: usize, pulled: bool) -> Report<'a> {
     let rig = rig_of_devices(&hob_machine::devices::parse(device).unwrap());
-    report(subject, rig, Wishes { users, ..Wishes::new(32768) }, true).unwrap()
+    report(subject, rig, Wishes { users, ..Wishes::new(32768) }, true, pulled).unwrap()
 }
 
 #[test]
 fn screens_are_as_they_should_be() {
     let subject = qwen3("qwen3:14b");
-    let (card, none) = (on(&subject, "RTX 4070", 1), on(&subject, "2x RTX 4070", 64));
+    let (card, none) = (on(&subject, "RTX 4070", 1, false), on(&subject, "2x RTX 4070", 64, false));
     assert!(card.best.is_some() && none.best.is_none());
     for (name, report) in [("card", card), ("nothing", none)] {
         for (lang, ending) in LANGS {
@@ -48,7 +48,7 @@ fn no_line_is_too_wide_and_none_is_left_in_english() {
     let devices =
         ["RTX 4070", "M3 Ultra 512GB", "Radeon 780M 16GB", "RTX 4090 + RTX 3090", "8x B200"];
     for (device, users) in devices.iter().flat_map(|device| [(device, 1), (device, 4096)]) {
-        let report = on(&subject, device, users);
+        let report = on(&subject, device, users, true);
         for (lang, _) in LANGS {
             for width in [80, 120] {
                 let text = show::text(&report, lang, width) + &show::tensors(&report, lang, width);

@@ -2,7 +2,9 @@
 //! said of hardware by other verbs too (`hardware::words`).
 
 use hob_model::KvType;
-use hob_plan::fit::{Fits, Why};
+use hob_plan::fit::{Fit, Fits, Why};
+use hob_plan::speed::Interval;
+use hob_plan::units;
 
 use super::Report;
 use crate::doctor::lang::Lang;
@@ -85,14 +87,14 @@ pub fn asked(lang: Lang, report: &Report) -> String {
 /// Why the best is the best.
 pub fn why(lang: Lang, why: Why) -> &'static str {
     let chinese = match why {
-        Why::Whole => {
-            "能全部放下且生成不低于 10 词元/秒的配方中位数最多；超过 Q6_K 的位数不再有收益"
-        }
+        Why::Whole => "在能全部放下且生成不低于 10 词元/秒的配方中，有用的位数最多",
         Why::Partly => "4 位及以上的配方都不能全部放下；在一部分由 CPU 计算的配方中，这个最快",
-        Why::FewBits => {
-            "4 位及以上的配方都达不到 10 词元/秒；在位数更少而能达到的配方中，这个位数最多"
+        Why::Slow => {
+            "在能全部放下的配方中位数最多（不超过 Q4_K_M）；4 位及以上的配方都达不到 10 词元/秒"
         }
-        Why::Slow => "没有配方能达到 10 词元/秒；这是 4 位及以上、能全部放下的配方中最快的",
+        Why::FewBits => {
+            "在能全部放下且不低于 10 词元/秒的配方中位数最多；4 位及以上的配方都不能全部放下"
+        }
         Why::SlowPartly => "4 位及以上的配方都不能全部放下；这是一部分由 CPU 计算的配方中最快的",
         Why::Last => "只有这类配方放得下；回答质量会很差",
     };
@@ -187,5 +189,21 @@ pub fn notes(lang: Lang, report: &Report) -> Vec<String> {
     if report.rig.has_gpu() {
         notes.push(hardware::gpu_speeds(lang));
     }
+    notes.extend(pulled(lang, report));
     notes
+}
+
+/// What hob itself takes where others would compute on a GPU.
+fn pulled(lang: Lang, report: &Report) -> Option<String> {
+    let Fit { recipe, speeds: Some(speeds), .. } = report.pulled.as_ref()? else { return None };
+    let (recipe, Interval { low, mid, high }) = (recipe.name, speeds.decode);
+    let [low, mid, high] = [low, mid, high].map(units::speed);
+    Some(match lang {
+        Lang::En => {
+            format!("So `hob pull` chooses for the CPU: {recipe}, {mid} tok/s ({low} to {high}).")
+        }
+        Lang::Zh => {
+            format!("因此 `hob pull` 按 CPU 选择：{recipe}，{mid} 词元/秒（{low} 至 {high}）。")
+        }
+    })
 }

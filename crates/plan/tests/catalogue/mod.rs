@@ -56,13 +56,22 @@ pub fn rig(device: &str) -> Rig {
 impl Known {
     pub fn fit(&self, recipe: &str, rig: &Rig, wishes: &Wishes) -> Fit {
         let options = RecipeOptions { importance: true, ..RecipeOptions::default() };
-        let subject = Subject { model: &self.model, size: &self.size, options: &options };
+        let subject = Subject::new(&self.model, &self.size, &options);
         fit::fit_one(&subject, Recipe::find(recipe).unwrap(), rig, wishes)
+    }
+
+    /// A file of about this recipe, larger or smaller than that by a factor.
+    pub fn fit_file(&self, recipe: &str, factor: f64, rig: &Rig, wishes: &Wishes) -> Fit {
+        let options = RecipeOptions { importance: true, ..RecipeOptions::default() };
+        let subject = Subject::new(&self.model, &self.size, &options);
+        let recipe = Recipe::find(recipe).unwrap();
+        let bytes = (subject.bytes(recipe).unwrap() as f64 * factor) as u64;
+        fit::fit_file(&subject, recipe, bytes, rig, wishes)
     }
 
     pub fn fits(&self, rig: &Rig, wishes: &Wishes) -> Vec<Fit> {
         let options = RecipeOptions { importance: true, ..RecipeOptions::default() };
-        let subject = Subject { model: &self.model, size: &self.size, options: &options };
+        let subject = Subject::new(&self.model, &self.size, &options);
         fit::fit(&subject, rig, wishes)
     }
 }

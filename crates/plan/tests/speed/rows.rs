@@ -265,6 +265,8 @@ impl<'a> File<'a> {
             blocks: (self.model.blocks.len() as f64 * of_blocks).round() as usize,
             operations: self.dense_operations * dense + self.expert_operations * experts,
             attention: attention * dense,
+            // Only what was probed asks for them.
+            heads: 1,
             head: 0.0,
         }
     }
