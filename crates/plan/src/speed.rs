@@ -105,12 +105,17 @@ impl Interval {
     fn around(mid: f64, half_width: f64) -> Self {
         Interval { low: mid * (-half_width).exp(), mid, high: mid * half_width.exp() }
     }
+
+    /// `low`, `mid` and `high` with as many digits as they deserve.
+    pub fn texts(self) -> [String; 3] {
+        [self.low, self.mid, self.high].map(units::speed)
+    }
 }
 
 /// As in `about 4.2 tok/s (3.7 to 4.8)`.
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [low, mid, high] = [self.low, self.mid, self.high].map(units::speed);
+        let [low, mid, high] = self.texts();
         write!(f, "about {mid} tok/s ({low} to {high})")
     }
 }

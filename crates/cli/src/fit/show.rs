@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use hob_plan::fit::{Fit, Speeds};
 use hob_plan::placement::{Seat, Share};
 use hob_plan::speed::Interval;
-use hob_plan::units;
 use hob_quant::GgmlType;
 use serde_json::{Map, Value, json};
 
@@ -164,7 +163,7 @@ fn table_of(report: &Report, lang: Lang, intervals: bool) -> String {
 
 /// Tokens per second; with the interval where there is room.
 fn speed_text(interval: Interval, whole: bool) -> String {
-    let [low, mid, high] = [interval.low, interval.mid, interval.high].map(units::speed);
+    let [low, mid, high] = interval.texts();
     if whole { format!("{mid} ({low}-{high})") } else { mid }
 }
 

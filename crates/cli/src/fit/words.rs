@@ -3,8 +3,6 @@
 
 use hob_model::KvType;
 use hob_plan::fit::{Fit, Fits, Why};
-use hob_plan::speed::Interval;
-use hob_plan::units;
 
 use super::Report;
 use crate::doctor::lang::Lang;
@@ -196,8 +194,7 @@ pub fn notes(lang: Lang, report: &Report) -> Vec<String> {
 /// What hob itself takes where others would compute on a GPU.
 fn pulled(lang: Lang, report: &Report) -> Option<String> {
     let Fit { recipe, speeds: Some(speeds), .. } = report.pulled.as_ref()? else { return None };
-    let (recipe, Interval { low, mid, high }) = (recipe.name, speeds.decode);
-    let [low, mid, high] = [low, mid, high].map(units::speed);
+    let (recipe, [low, mid, high]) = (recipe.name, speeds.decode.texts());
     Some(match lang {
         Lang::En => {
             format!("So `hob pull` chooses for the CPU: {recipe}, {mid} tok/s ({low} to {high}).")
