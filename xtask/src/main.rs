@@ -9,6 +9,7 @@ mod check;
 mod clients;
 mod expect;
 mod judge;
+mod llmfit;
 mod load;
 mod pulls;
 mod quants;
@@ -55,6 +56,8 @@ enum Command {
     Schemas(schemas::Args),
     /// Hold what the planner expects of this machine against what is measured on it; writes a CSV file to bench/
     Expect(expect::Args),
+    /// Set the planner's decode speeds beside llmfit's on the same measured rows; minutes (docs/speed.md)
+    Llmfit(llmfit::Args),
     /// Run hob-cpu's tests on an emulated processor with AVX-512; Debian only: installs what is missing with apt-get
     Avx512(avx512::Args),
 }
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Clients(args) => clients::run(&args),
         Command::Schemas(args) => schemas::run(&args),
         Command::Expect(args) => expect::run(&args),
+        Command::Llmfit(args) => llmfit::run(&args),
         Command::Avx512(args) => avx512::run(&args),
     };
     match done {
