@@ -14,7 +14,7 @@ use llmfit_core::{
 const CONTEXT: u32 = 4096;
 /// The row's name of a model, and llmfit's; none where its list lacks the model.
 const MODELS: &str = include_str!("../models.csv");
-/// What the rows do not say of a machine: its GPU's name and its bandwidth, and the memory of laptops, which is assumed; no estimate depends on it.
+/// What the rows do not say of a machine: its GPU's name, bandwidths (a GPU's only where llmfit's own table has none), and the memory of laptops, which is assumed; no estimate depends on it.
 const DEVICES: &str = include_str!("../devices.csv");
 
 /// Fields of a line by their column's name.
@@ -57,8 +57,13 @@ fn estimate(
         target_tps: None,
         kv_quant: None,
     };
+    let gpu_bandwidth = match field(device, "gpu_gb_per_s")? {
+        "" => None,
+        _ => Some(number(device, "gpu_gb_per_s")?),
+    };
     let config = CalcConfig {
         ddr_bandwidth_gbps: Some(number(device, "ram_gb_per_s")?),
+        gpu_bandwidth_gbps_override: gpu_bandwidth,
         ..CalcConfig::default()
     };
     let plan = estimate_model_plan_with_config(model, &request, &system, &config)
