@@ -15,10 +15,12 @@ use crate::progress;
 /// When memory or threads for it are not there.
 pub fn take(store: &Path, machine: &Machine, threads: usize) -> Result<Probe> {
     let bar = progress::parts_bar("measuring this machine");
-    let probe = hob_engine::probe::take(here::name(machine), threads, &mut |done, parts| {
+    let mut progress = |done, parts| {
         bar.set_length(parts as u64);
         bar.set_position(done as u64);
-    });
+    };
+    let caches = machine.cpu.cache_bytes();
+    let probe = hob_engine::probe::take(here::name(machine), threads, caches, &mut progress);
     bar.finish_and_clear();
     let probe = probe.context("cannot measure this machine")?;
     if let Err(error) = here::keep(store, machine, &probe) {

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hob_gguf::{Gguf, MetaBuilder, Writer};
-use hob_machine::{KernelSpeed, Probe};
-use hob_model::{Batch, Header, Limits, Model, Output, PAGE, Place};
+use hob_machine::{AttentionSpeed, KernelSpeed, Probe};
+use hob_model::{Batch, Header, KvType, Limits, Model, Output, PAGE, Place};
 use hob_quant::{GgmlType, encode::encode_row};
 
 use crate::{EngineError, LoadOptions, Runner};
 
-/// Bytes that the reading test goes through: well above most caches.
+/// Bytes that the reading test goes through at least, and at most where caches are larger.
 const READ_BYTES: usize = 256 << 20;
-/// Bytes of the weights that one row is multiplied with: a model's do not stay in a cache either.
+const MOST_READ_BYTES: usize = 2 << 30;
+/// Bytes of the weights that one row is multiplied with: where caches could hold half of them, these are swept before each run.
 const WEIGHT_BYTES: u64 = 160 << 20;
 /// Most weights for that: types of few bits compute long before they read much.
 const MOST_WEIGHTS: u64 = 256 << 20;
@@ -22,6 +23,8 @@ const MOST_WEIGHTS: u64 = 256 << 20;
 const ROWS: usize = 128;
 /// Depth at which attention is measured, in tokens.
 const DEPTH: usize = 1024;
+/// Caches over which attention is measured: those that can be asked for.
+const CACHES: [KvType; 2] = [KvType::F16, KvType::Q8_0];
 /// Time that one measurement takes, and how often it runs at least.
 const TIME: Duration = Duration::from_millis(40);
 const LEAST_RUNS: usize = 5;
@@ -29,29 +32,33 @@ const LEAST_RUNS: usize = 5;
 const PATTERN: usize = 4096;
 const VOCABULARY: usize = 256;
 
-/// Measures. `progress` hears how many of how many parts are done.
+/// Measures with so many threads on a processor whose caches together hold `cache_bytes`. `progress` hears how many of how many parts are done.
 ///
 /// # Errors
 /// When memory or threads are not there.
 pub fn take(
     fingerprint: String,
     threads: usize,
+    cache_bytes: u64,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Probe, EngineError> {
     let types: Vec<GgmlType> = GgmlType::ALL.iter().copied().filter(|&ty| is_weights(ty)).collect();
-    let parts = types.len() + 3;
+    let parts = types.len() + 1 + CACHES.len();
     progress(0, parts);
-    let read_bytes_per_second = read_speed(threads);
+    let memory = Memory::new(threads, cache_bytes);
+    let read_bytes_per_second = memory.bytes_per_second();
     let mut kernels = Vec::with_capacity(types.len());
     for (done, ty) in types.into_iter().enumerate() {
         progress(done + 1, parts);
-        kernels.push(kernel(ty, threads)?);
+        kernels.push(kernel(ty, threads, &memory)?);
     }
-    progress(parts - 2, parts);
-    let seconds_per_block = block(threads)?;
-    progress(parts - 1, parts);
-    let attention = Attention::measure(threads)?;
-    progress(parts, parts);
+    progress(parts - CACHES.len(), parts);
+    let seconds_per_block = block(threads, &memory)?;
+    let mut attention = Vec::with_capacity(CACHES.len());
+    for (left, kv) in (0..CACHES.len()).rev().zip(CACHES) {
+        attention.push(attend(kv, threads)?);
+        progress(parts - left, parts);
+    }
     let taken = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
     Ok(Probe {
         fingerprint,
@@ -60,8 +67,7 @@ pub fn take(
         read_bytes_per_second,
         kernels,
         seconds_per_block,
-        attention_row_operations_per_second: attention.one_row,
-        attention_operations_per_second: attention.many_rows,
+        attention,
     })
 }
 
@@ -72,14 +78,34 @@ fn is_weights(ty: GgmlType) -> bool {
     !integer && pattern(ty).is_some()
 }
 
-/// Bytes per second that all threads together read. The best of several passes: the first one pays for the pages, others for neighbours.
-fn read_speed(threads: usize) -> f64 {
-    let data = vec![1u64; READ_BYTES / size_of::<u64>()];
-    let part = data.len().div_ceil(threads.max(1));
-    let pass = || {
-        let start = Instant::now();
+/// More bytes than the caches hold, to be read: how fast that is, and to have nothing else left in the caches.
+struct Memory {
+    data: Vec<u64>,
+    threads: usize,
+    cache_bytes: u64,
+}
+
+impl Memory {
+    fn new(threads: usize, cache_bytes: u64) -> Memory {
+        let twice = usize::try_from(cache_bytes.saturating_mul(2)).unwrap_or(MOST_READ_BYTES);
+        let bytes = twice.clamp(READ_BYTES, MOST_READ_BYTES);
+        Memory { data: vec![1; bytes / size_of::<u64>()], threads: threads.max(1), cache_bytes }
+    }
+
+    /// What all threads together read. The best of several passes: the first one pays for the pages, others for neighbours.
+    fn bytes_per_second(&self) -> f64 {
+        let timed = |_| {
+            let start = Instant::now();
+            self.pass();
+            start.elapsed().as_secs_f64()
+        };
+        let best = (0..5).map(timed).fold(f64::INFINITY, f64::min);
+        size_of_val(self.data.as_slice()) as f64 / best.max(f64::MIN_POSITIVE)
+    }
+
+    fn pass(&self) {
         std::thread::scope(|scope| {
-            for part in data.chunks(part) {
+            for part in self.data.chunks(self.data.len().div_ceil(self.threads)) {
                 // Eight sums, so that additions do not wait for each other.
                 scope.spawn(|| {
                     let mut sums = [0u64; 8];
@@ -90,55 +116,57 @@ fn read_speed(threads: usize) -> f64 {
                 });
             }
         });
-        start.elapsed().as_secs_f64()
-    };
-    let best = (0..5).map(|_| pass()).fold(f64::INFINITY, f64::min);
-    READ_BYTES as f64 / best.max(f64::MIN_POSITIVE)
+    }
+
+    /// Leaves nothing of a model of this size in caches that could hold a good part of it.
+    fn sweep(&self, bytes: u64) {
+        if bytes < self.cache_bytes.saturating_mul(2) {
+            self.pass();
+        }
+    }
 }
 
 /// Seconds that a block costs beside its products: many blocks, small but together larger than a cache, take longer than as many bytes in one
 /// block do. Barriers are in it, and what memory loses while it waits behind them.
-fn block(threads: usize) -> Result<f64, EngineError> {
-    let mut bench = Bench::new(&SMALL, USUAL, threads, PAGE)?;
-    let (seconds, bytes) = (bench.decode(0)?, bench.bytes as f64);
+fn block(threads: usize, memory: &Memory) -> Result<f64, EngineError> {
+    let mut bench = Bench::new(&SMALL, USUAL, threads, limits(PAGE))?;
+    let (seconds, bytes) = (bench.decode_from_memory(memory)?, bench.bytes as f64);
     drop(bench);
-    let mut large = Bench::new(&Shape::of_bytes(USUAL), USUAL, threads, PAGE)?;
-    let products = large.decode(0)? * bytes / large.bytes as f64;
+    let mut large = Bench::new(&Shape::of_bytes(USUAL), USUAL, threads, limits(PAGE))?;
+    let products = large.decode_from_memory(memory)? * bytes / large.bytes as f64;
     Ok(((seconds - products) / SMALL.blocks as f64).max(1e-6))
 }
 
-/// Operations per second, of one row while all threads have something to do.
-struct Attention {
-    one_row: f64,
-    many_rows: f64,
+/// Attention over a cache of one type: what steps of the same model take longer at a depth.
+fn attend(kv: KvType, threads: usize) -> Result<AttentionSpeed, EngineError> {
+    let limits = Limits { kv, ..limits(DEPTH + ROWS) };
+    let mut bench = Bench::new(&ATTENTION, USUAL, threads, limits)?;
+    let (first, shallow) = (bench.prefill(0)?, bench.decode(0)?);
+    for at in (ROWS..DEPTH).step_by(ROWS) {
+        bench.step(at, ROWS)?;
+    }
+    let (last, deep) = (bench.prefill(DEPTH)?, bench.decode(DEPTH)?);
+    let Shape { blocks, heads, kv_heads, .. } = ATTENTION;
+    let row = (blocks * 4 * heads * HEAD * DEPTH) as f64;
+    let busy = hob_machine::busy_part(kv_heads, threads);
+    Ok(AttentionSpeed {
+        cache: kv.name().to_owned(),
+        row_operations_per_second: row / (deep - shallow).max(1e-7) / busy,
+        operations_per_second: row * ROWS as f64 / (last - first).max(1e-7),
+    })
 }
 
-impl Attention {
-    /// What steps of the same model take longer at a depth.
-    fn measure(threads: usize) -> Result<Attention, EngineError> {
-        let mut bench = Bench::new(&ATTENTION, USUAL, threads, DEPTH + ROWS)?;
-        let (first, shallow) = (bench.prefill(0)?, bench.decode(0)?);
-        for at in (ROWS..DEPTH).step_by(ROWS) {
-            bench.step(at, ROWS)?;
-        }
-        let (last, deep) = (bench.prefill(DEPTH)?, bench.decode(DEPTH)?);
-        let Shape { blocks, heads, kv_heads, .. } = ATTENTION;
-        let row = (blocks * 4 * heads * HEAD * DEPTH) as f64;
-        let busy = hob_machine::busy_part(kv_heads, threads);
-        Ok(Attention {
-            one_row: row / (deep - shallow).max(1e-7) / busy,
-            many_rows: row * ROWS as f64 / (last - first).max(1e-7),
-        })
-    }
+fn limits(context: usize) -> Limits {
+    Limits::new(ROWS, context.div_ceil(PAGE))
 }
 
 /// Products with weights of one type.
-fn kernel(ty: GgmlType, threads: usize) -> Result<KernelSpeed, EngineError> {
-    let mut large = Bench::new(&Shape::of_bytes(ty), ty, threads, PAGE)?;
-    let decode = large.decode(0)?.max(1e-7);
+fn kernel(ty: GgmlType, threads: usize, memory: &Memory) -> Result<KernelSpeed, EngineError> {
+    let mut large = Bench::new(&Shape::of_bytes(ty), ty, threads, limits(PAGE))?;
+    let decode = large.decode_from_memory(memory)?.max(1e-7);
     let bytes = large.bytes as f64;
     drop(large);
-    let mut small = Bench::new(&PRODUCTS, ty, threads, ROWS)?;
+    let mut small = Bench::new(&Shape::of_products(threads), ty, threads, limits(ROWS))?;
     let prefill = small.prefill(0)?;
     let operations = (2 * small.weights * ROWS as u64) as f64;
     Ok(KernelSpeed {
@@ -164,12 +192,19 @@ const USUAL: GgmlType = GgmlType::Q8_0;
 const HEAD: usize = 64;
 /// Of usual width, to be multiplied with.
 const PRODUCTS: Shape = Shape { blocks: 1, width: 1024, heads: 16, kv_heads: 8, ffn: 4096 };
+/// The same for many threads: a narrow block is not enough for them, and who has so many runs wider models.
+const WIDE: Shape = Shape { blocks: 1, width: 2048, heads: 32, kv_heads: 8, ffn: 8192 };
+const MANY_THREADS: usize = 8;
 /// Blocks without much in them, 107 MB together.
 const SMALL: Shape = Shape { blocks: 256, width: 256, heads: 4, kv_heads: 2, ffn: 256 };
 /// Much attention, and few weights: four query heads share keys, as in most models.
 const ATTENTION: Shape = Shape { blocks: 3, width: 256, heads: 32, kv_heads: 8, ffn: 256 };
 
 impl Shape {
+    fn of_products(threads: usize) -> Shape {
+        if threads < MANY_THREADS { PRODUCTS } else { WIDE }
+    }
+
     /// One block with weights of so many bytes that no cache holds them.
     fn of_bytes(ty: GgmlType) -> Shape {
         let weights = WEIGHT_BYTES / ty.block_bytes() as u64 * ty.block_len() as u64;
@@ -261,10 +296,9 @@ impl Bench {
         shape: &Shape,
         ty: GgmlType,
         threads: usize,
-        context: usize,
+        limits: Limits,
     ) -> Result<Bench, EngineError> {
         let gguf = shape.gguf(ty, threads)?;
-        let limits = Limits::new(ROWS, context.div_ceil(PAGE));
         let in_blocks = |model: &Model| -> u64 {
             let weights = model.weights.iter();
             let matrices = weights.filter(|w| w.is_matrix() && w.name.starts_with("blk."));
@@ -281,21 +315,29 @@ impl Bench {
         })
     }
 
+    /// Seconds of a step of one row at the start, its weights read from memory.
+    fn decode_from_memory(&mut self, memory: &Memory) -> Result<f64, EngineError> {
+        let bytes = self.bytes;
+        self.timed(0, 1, &|| memory.sweep(bytes))
+    }
+
     /// Seconds of a step of one row at this depth.
     fn decode(&mut self, depth: usize) -> Result<f64, EngineError> {
         self.step(depth, 1)?;
-        self.timed(depth, 1)
+        self.timed(depth, 1, &|| ())
     }
 
     /// Seconds of a step of many rows at this depth.
     fn prefill(&mut self, depth: usize) -> Result<f64, EngineError> {
-        self.timed(depth, ROWS)
+        self.timed(depth, ROWS, &|| ())
     }
 
-    fn timed(&mut self, depth: usize, rows: usize) -> Result<f64, EngineError> {
+    /// A step over and over, each time after `before`, which does not count.
+    fn timed(&mut self, depth: usize, rows: usize, before: &dyn Fn()) -> Result<f64, EngineError> {
         let begin = Instant::now();
         let mut seconds = Vec::new();
         while seconds.len() < LEAST_RUNS || begin.elapsed() < TIME {
+            before();
             let start = Instant::now();
             self.step(depth, rows)?;
             seconds.push(start.elapsed().as_secs_f64());
@@ -330,7 +372,7 @@ mod tests {
 
     #[test]
     fn kernels_have_speeds() {
-        let speed = kernel(GgmlType::Q4_0, 1).unwrap();
+        let speed = kernel(GgmlType::Q4_0, 1, &Memory::new(1, 0)).unwrap();
         assert_eq!(speed.ty, "Q4_0");
         for x in [speed.decode_bytes_per_second, speed.prefill_operations_per_second] {
             assert!(x.is_finite() && x > 0.0, "{speed:?}");
@@ -339,8 +381,12 @@ mod tests {
 
     #[test]
     fn what_does_not_depend_on_weights_has_speeds() {
-        let Attention { one_row, many_rows } = Attention::measure(2).unwrap();
-        let speeds = [block(2).unwrap(), one_row, many_rows];
+        let mut speeds = vec![block(2, &Memory::new(2, 0)).unwrap()];
+        for kv in CACHES {
+            let attention = attend(kv, 2).unwrap();
+            assert_eq!(attention.cache, kv.name());
+            speeds.extend([attention.row_operations_per_second, attention.operations_per_second]);
+        }
         assert!(speeds.iter().all(|x| x.is_finite() && *x > 0.0), "{speeds:?}");
     }
 }

@@ -28,7 +28,7 @@ pub use disk::{Disk, DiskKind};
 pub use fingerprint::fingerprint;
 pub use gpu::{Gpu, Kind, Link, Problem, Vendor};
 pub use isa::Isa;
-pub use probe::{KernelSpeed, Probe, busy_part};
+pub use probe::{AttentionSpeed, KernelSpeed, Probe, busy_part};
 
 /// This machine as a process on it sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,14 @@ pub struct Cpu {
     pub caches: Vec<Cache>,
     /// How the system sets the clock; `None` where it does not (in virtual machines) or does not tell.
     pub clock: Option<Clock>,
+}
+
+impl Cpu {
+    /// Bytes of all caches that are known.
+    pub fn cache_bytes(&self) -> u64 {
+        let bytes = |cache: &Cache| cache.bytes.saturating_mul(cache.count as u64);
+        self.caches.iter().map(bytes).fold(0, u64::saturating_add)
+    }
 }
 
 /// Caches of one level and size.

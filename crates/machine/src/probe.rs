@@ -18,10 +18,19 @@ pub struct Probe {
     pub kernels: Vec<KernelSpeed>,
     /// Seconds of a step beside its products and its attention, per block of the model (barriers, norms, copies).
     pub seconds_per_block: f64,
-    /// Operations (two per product of a score or a value) per second of attention of one row, while all threads have key heads to look at.
-    pub attention_row_operations_per_second: f64,
-    /// The same of attention over many rows.
-    pub attention_operations_per_second: f64,
+    /// hob's attention by type of the cache.
+    pub attention: Vec<AttentionSpeed>,
+}
+
+/// The speed of attention, in operations (two per product of a score or a value) per second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttentionSpeed {
+    /// Type of the cache, such as `f16`.
+    pub cache: String,
+    /// Of one row, while all threads have key heads to look at.
+    pub row_operations_per_second: f64,
+    /// Of many rows.
+    pub operations_per_second: f64,
 }
 
 /// The speed of products with weights of one type.

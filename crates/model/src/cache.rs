@@ -20,6 +20,15 @@ pub enum KvType {
 }
 
 impl KvType {
+    /// The type's name in small letters, as options and measurements have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+        }
+    }
+
     /// Bytes of `elements` cached values of one head row (a multiple of 32 for Q8_0).
     pub fn bytes(self, elements: u64) -> u64 {
         match self {

@@ -218,11 +218,7 @@ impl Conditions<'_> {
 impl Context {
     /// One line for the user.
     pub fn line(&self, model: &Model) -> String {
-        let kind = match self.limits.kv {
-            KvType::F32 => "F32",
-            KvType::F16 => "F16",
-            KvType::Q8_0 => "Q8_0",
-        };
+        let kind = self.limits.kv.name().to_uppercase();
         let bound = if self.memory_bound { ", bounded by free memory" } else { "" };
         format!(
             "context {} tokens (model {}; {kind} cache {}{bound})",

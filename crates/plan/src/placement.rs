@@ -233,6 +233,7 @@ impl Job<'_> {
             head,
             attention,
             heads,
+            kv: self.wishes.kv,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use hob_machine::{Kind, Probe, Vendor};
+use hob_model::KvType;
 use hob_quant::GgmlType;
 use serde::Serialize;
 
@@ -68,6 +69,8 @@ pub struct Work {
     pub attention: f64,
     /// Heads that CPUs share out attention of one token by: the fewest of a block.
     pub heads: usize,
+    /// Type of the cached keys and values.
+    pub kv: KvType,
 }
 
 /// A unit and what it does.
@@ -130,7 +133,7 @@ fn interval(amount: f64, time: &Time, scale: f64, more: f64) -> Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hob_machine::KernelSpeed;
+    use hob_machine::{AttentionSpeed, KernelSpeed};
     use proptest::prelude::*;
 
     fn unit(kind: Kind, vendor: Vendor, bandwidth: f64, operations: f64) -> Unit {
@@ -153,6 +156,7 @@ mod tests {
             head: 0.0,
             attention: 1.1e9 * part,
             heads: 8,
+            kv: KvType::F16,
         }
     }
 
@@ -179,8 +183,15 @@ mod tests {
                 },
             ],
             seconds_per_block: 1e-4,
-            attention_row_operations_per_second: 1e10,
-            attention_operations_per_second: 1e11,
+            attention: vec![attention(KvType::F16, 1e10), attention(KvType::Q8_0, 8e9)],
+        }
+    }
+
+    fn attention(kv: KvType, row: f64) -> AttentionSpeed {
+        AttentionSpeed {
+            cache: kv.name().to_owned(),
+            row_operations_per_second: row,
+            operations_per_second: 10.0 * row,
         }
     }
 
@@ -212,6 +223,17 @@ mod tests {
         };
         assert!((seconds(3) / seconds(8) - 4.0 / 3.0).abs() < 1e-6);
         assert_eq!(seconds(8), seconds(2));
+    }
+
+    #[test]
+    fn attention_is_as_fast_as_its_cache_was_measured() {
+        let mut cpu = unit(Kind::Cpu, Vendor::Amd, 9e10, 1e12);
+        cpu.probe = Some(probe());
+        let work = |kv| Work { attention: 1e10, heads: 2, kv, ..Work::default() };
+        let speed = |kv| decode(&[Segment { unit: cpu.clone(), work: work(kv) }]).mid;
+        assert!((speed(KvType::F16) - 1.0).abs() < 1e-6);
+        assert!((speed(KvType::Q8_0) - 0.8).abs() < 1e-6);
+        assert_eq!(speed(KvType::F32), speed(KvType::Q8_0));
     }
 
     #[test]
@@ -287,6 +309,7 @@ mod tests {
                 head: 0.0,
                 attention,
                 heads: 8,
+                kv: KvType::F16,
             },
         )
     }

@@ -48,8 +48,10 @@ pub fn kept(store: &Path, machine: &Machine) -> Option<Probe> {
     let sane = |speed: f64| speed.is_finite() && speed > 0.0;
     let whole = sane(probe.read_bytes_per_second)
         && sane(probe.seconds_per_block)
-        && sane(probe.attention_row_operations_per_second)
-        && sane(probe.attention_operations_per_second)
+        && probe
+            .attention
+            .iter()
+            .all(|a| sane(a.row_operations_per_second) && sane(a.operations_per_second))
         && probe
             .kernels
             .iter()
@@ -84,8 +86,7 @@ mod tests {
             read_bytes_per_second: 1e10,
             kernels: Vec::new(),
             seconds_per_block: 1e-5,
-            attention_row_operations_per_second: 1e9,
-            attention_operations_per_second: 1e10,
+            attention: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Advice in English and Chinese.
 
 use hob_plan::advise::{Choice, Cost, Limit, Nothing, Offer, Os, Purpose, Reason};
+use hob_plan::units;
 
 use super::{Question, command};
 use crate::doctor::lang::Lang;
@@ -177,14 +178,10 @@ fn entry(lang: Lang, question: &Question, nth: usize, choice: &Choice, width: us
 fn figures(lang: Lang, offer: &Offer, choice: &Choice) -> String {
     let speed = &choice.speed;
     let unit = lang.pick("tok/s", "词元/秒");
-    let mut parts = vec![format!(
-        "{} {unit} ({}-{})",
-        digits(speed.mid),
-        digits(speed.low),
-        digits(speed.high)
-    )];
+    let [low, mid, high] = speed.texts();
+    let mut parts = vec![format!("{mid} {unit} ({low}-{high})")];
     if choice.speed_all > speed.mid * 1.01 {
-        let all = digits(choice.speed_all);
+        let all = units::speed(choice.speed_all);
         parts.push(match lang {
             Lang::En => format!("{all} for all users"),
             Lang::Zh => format!("合计 {all}"),
@@ -204,13 +201,6 @@ fn price(lang: Lang, cost: &Cost) -> String {
         (Lang::Zh, Some(cny)) => format!("￥{cny}（{}）", cost.date),
         (Lang::Zh, None) => format!("${}（{}）", cost.usd, cost.date),
         (Lang::En, _) => format!("${} ({})", cost.usd, cost.date),
-    }
-}
-
-fn digits(speed: f64) -> String {
-    match speed {
-        ..9.95 => format!("{speed:.1}"),
-        _ => format!("{speed:.0}"),
     }
 }
 

@@ -12,7 +12,7 @@ use super::lang::Lang;
 use super::words;
 
 /// The version of the JSON; it changes when a field changes its meaning or goes.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// Characters of a variable's value that are shown.
 const MAX_VALUE: usize = 200;
 
@@ -116,8 +116,8 @@ pub fn in_effect(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String
 pub mod tests {
     use super::*;
     use hob_machine::{
-        Cache, Clock, Container, Cpu, DiskKind, Gpu, Isa, KernelSpeed, Kind, Link, Memory, Node,
-        Problem, Swap, System, Vendor,
+        AttentionSpeed, Cache, Clock, Container, Cpu, DiskKind, Gpu, Isa, KernelSpeed, Kind, Link,
+        Memory, Node, Problem, Swap, System, Vendor,
     };
 
     const GIB: u64 = 1 << 30;
@@ -135,8 +135,11 @@ pub mod tests {
             read_bytes_per_second: 61.4e9,
             kernels: vec![kernel("Q4_K", 55.0, 640.0), kernel("Q8_0", 60.2, 810.0)],
             seconds_per_block: 1e-5,
-            attention_row_operations_per_second: 3e10,
-            attention_operations_per_second: 2e11,
+            attention: vec![AttentionSpeed {
+                cache: "f16".to_owned(),
+                row_operations_per_second: 3e10,
+                operations_per_second: 2e11,
+            }],
         }
     }
 
@@ -289,7 +292,7 @@ pub mod tests {
     #[test]
     fn the_json_has_what_is_documented() {
         let json = laptop().to_json(Lang::En);
-        assert_eq!(json["schema"], 1);
+        assert_eq!(json["schema"], 2);
         assert_eq!(json["cpu"]["isa"], "avx512-vnni");
         assert_eq!(json["devices"][1]["vendor"], "nvidia");
         assert_eq!(json["devices"][1]["used"], false);

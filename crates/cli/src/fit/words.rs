@@ -1,7 +1,6 @@
 //! What `hob fit` says, in both languages side by side, so that neither is forgotten. Deliberately absent: how it is laid out (`show`), and what is
 //! said of hardware by other verbs too (`hardware::words`).
 
-use hob_model::KvType;
 use hob_plan::fit::{Fit, Fits, Why};
 
 use super::Report;
@@ -60,11 +59,7 @@ pub fn heading(lang: Lang, report: &Report) -> String {
 
 /// The type of the cache, in small letters.
 pub fn kv(report: &Report) -> &'static str {
-    match report.wishes.kv {
-        KvType::F32 => "f32",
-        KvType::F16 => "f16",
-        KvType::Q8_0 => "q8_0",
-    }
+    report.wishes.kv.name()
 }
 
 /// What it is to run on, and what was asked of it.

@@ -1,7 +1,8 @@
 //! The model itself: seconds of a step, segment by segment, and which part of them is fixed cost. All terms are sums of quotients of what a
 //! caller states, so more bandwidth is never slower and more bytes are never faster; where two limits meet they join smoothly.
 
-use hob_machine::{KernelSpeed, Kind, Probe, Vendor, busy_part};
+use hob_machine::{AttentionSpeed, KernelSpeed, Kind, Probe, Vendor, busy_part};
+use hob_model::KvType;
 use hob_quant::GgmlType;
 
 use super::calibration::Constants;
@@ -343,6 +344,13 @@ fn kernel(probe: &Probe, ty: GgmlType, rate: fn(&KernelSpeed) -> f64) -> Option<
     found.or_else(|| probe.kernels.iter().map(rate).min_by(f64::total_cmp))
 }
 
+/// Likewise of attention over a cache; reading memory bounds what was not measured at all.
+fn attention(probe: &Probe, kv: KvType, rate: fn(&AttentionSpeed) -> f64) -> f64 {
+    let found = probe.attention.iter().find(|a| a.cache == kv.name()).map(rate);
+    let slowest = || probe.attention.iter().map(rate).min_by(f64::total_cmp);
+    found.or_else(slowest).unwrap_or(probe.read_bytes_per_second)
+}
+
 /// Seconds and fixed seconds of a step on hob's own kernels, as measured on this machine.
 fn probed_decode(probe: &Probe, work: &Work, sequences: usize) -> (f64, f64) {
     let more = over(work.read_by(sequences), work.read()).max(1.0);
@@ -365,7 +373,8 @@ fn probed_decode(probe: &Probe, work: &Work, sequences: usize) -> (f64, f64) {
 /// Seconds of attention, one row for each sequence: of its arithmetic, or of reading the cache where that takes longer.
 fn probed_attention(probe: &Probe, work: &Work, sequences: usize) -> f64 {
     let (many, tasks) = (sequences as f64, work.heads.saturating_mul(sequences));
-    let rate = probe.attention_row_operations_per_second * busy_part(tasks, probe.threads);
+    let rate = attention(probe, work.kv, |a| a.row_operations_per_second)
+        * busy_part(tasks, probe.threads);
     join(
         over(work.attention * many, rate),
         over(work.cache as f64 * many, probe.read_bytes_per_second),
@@ -373,12 +382,12 @@ fn probed_attention(probe: &Probe, work: &Work, sequences: usize) -> f64 {
 }
 
 fn probed_prefill(probe: &Probe, work: &Work, tokens: usize) -> (f64, f64) {
-    let attention = 0.5 * tokens as f64 * work.attention;
+    let operations = 0.5 * tokens as f64 * work.attention;
     // Logits are made of the last token alone.
     let head = over(work.head, work.operations).min(1.0);
     let whole = tokens as f64 * (1.0 - head) + head;
     let seconds = whole * probed_products(probe, work)
-        + over(attention, probe.attention_operations_per_second);
+        + over(operations, attention(probe, work.kv, |a| a.operations_per_second));
     (seconds, tokens.div_ceil(STEP) as f64 * work.blocks as f64 * probe.seconds_per_block)
 }
 
@@ -391,7 +400,7 @@ fn probed_products(probe: &Probe, work: &Work) -> f64 {
     let part = |(&ty, &bytes): (&GgmlType, &u64)| {
         let operations = work.operations * over(weights(ty, bytes), all);
         let rate = kernel(probe, ty, |k| k.prefill_operations_per_second);
-        over(operations, rate.unwrap_or(probe.attention_operations_per_second))
+        over(operations, rate.unwrap_or(probe.read_bytes_per_second))
     };
     work.weights.iter().map(part).sum()
 }

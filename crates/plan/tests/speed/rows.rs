@@ -268,6 +268,7 @@ impl<'a> File<'a> {
             // Only what was probed asks for them.
             heads: 1,
             head: 0.0,
+            kv: KvType::F16,
         }
     }
 
@@ -275,7 +276,8 @@ impl<'a> File<'a> {
         self.experts.values().map(|(all, _)| all).sum()
     }
 
-    /// Bytes that mixing reads at a depth, and its operations.
+    /// Bytes that mixing reads at a depth, and its operations; those on recurrent state, which do not grow with the depth, are not counted: the fit
+    /// scales operations to the depth of prompts.
     fn mixing(&self, depth: u64) -> (u64, f64) {
         let (mut bytes, mut operations) = (0, 0.0);
         for block in &self.model.blocks {
