@@ -16,7 +16,7 @@ use crate::{EngineError, LoadOptions, Runner};
 const READ_BYTES: usize = 256 << 20;
 const MOST_READ_BYTES: usize = 2 << 30;
 /// Bytes of the weights that one row is multiplied with: where caches could hold half of them, these are swept before each run.
-const WEIGHT_BYTES: u64 = 160 << 20;
+const WEIGHT_BYTES: u64 = 128 << 20;
 /// Most weights for that: types of few bits compute long before they read much.
 const MOST_WEIGHTS: u64 = 256 << 20;
 /// Rows of a measured step of prefill.
@@ -28,6 +28,8 @@ const CACHES: [KvType; 2] = [KvType::F16, KvType::Q8_0];
 /// Time that one measurement takes, and how often it runs at least.
 const TIME: Duration = Duration::from_millis(40);
 const LEAST_RUNS: usize = 5;
+/// Types that are measured in turn, all of them in memory meanwhile.
+const GROUP: usize = 4;
 /// Weights whose encoded form fills a matrix over and over: the speed of products does not depend on values.
 const PATTERN: usize = 4096;
 const VOCABULARY: usize = 256;
@@ -48,12 +50,12 @@ pub fn take(
     let memory = Memory::new(threads, cache_bytes);
     let read_bytes_per_second = memory.bytes_per_second();
     let mut kernels = Vec::with_capacity(types.len());
-    for (done, ty) in types.into_iter().enumerate() {
-        progress(done + 1, parts);
-        kernels.push(kernel(ty, threads, &memory)?);
+    for group in types.chunks(GROUP) {
+        kernels.extend(group_speeds(group, threads, &memory)?);
+        progress(kernels.len(), parts);
     }
-    progress(parts - CACHES.len(), parts);
     let seconds_per_block = block(threads, &memory)?;
+    progress(parts - CACHES.len(), parts);
     let mut attention = Vec::with_capacity(CACHES.len());
     for (left, kv) in (0..CACHES.len()).rev().zip(CACHES) {
         attention.push(attend(kv, threads)?);
@@ -126,33 +128,55 @@ impl Memory {
     }
 }
 
+/// Seconds of each of `count` steps, which are run in turn, over and over: what slows the machine down for a while hits all of them a little and
+/// none wholly.
+fn in_turn(
+    count: usize,
+    mut run: impl FnMut(usize) -> Result<f64, EngineError>,
+) -> Result<Vec<f64>, EngineError> {
+    let (begin, time) = (Instant::now(), TIME * count as u32);
+    let mut seconds = vec![Vec::new(); count];
+    let mut runs = 0;
+    while runs < LEAST_RUNS || begin.elapsed() < time {
+        for (nth, list) in seconds.iter_mut().enumerate() {
+            list.push(run(nth)?);
+        }
+        runs += 1;
+    }
+    // The lower quartile: other programs only ever add to it.
+    let quartile = |mut list: Vec<f64>| {
+        list.sort_by(f64::total_cmp);
+        list[list.len() / 4].max(1e-7)
+    };
+    Ok(seconds.into_iter().map(quartile).collect())
+}
+
 /// Seconds that a block costs beside its products: many blocks, small but together larger than a cache, take longer than as many bytes in one
 /// block do. Barriers are in it, and what memory loses while it waits behind them.
 fn block(threads: usize, memory: &Memory) -> Result<f64, EngineError> {
-    let mut bench = Bench::new(&SMALL, USUAL, threads, limits(PAGE))?;
-    let (seconds, bytes) = (bench.decode_from_memory(memory)?, bench.bytes as f64);
-    drop(bench);
-    let mut large = Bench::new(&Shape::of_bytes(USUAL), USUAL, threads, limits(PAGE))?;
-    let products = large.decode_from_memory(memory)? * bytes / large.bytes as f64;
-    Ok(((seconds - products) / SMALL.blocks as f64).max(1e-6))
+    let bench = |shape| Bench::new(&shape, USUAL, threads, limits(PAGE));
+    let mut benches = [bench(SMALL)?, bench(Shape::of_bytes(USUAL))?];
+    let seconds = in_turn(2, |nth| benches[nth].decode_from_memory(memory))?;
+    let part = benches[0].bytes as f64 / benches[1].bytes as f64;
+    Ok(((seconds[0] - seconds[1] * part) / SMALL.blocks as f64).max(1e-6))
 }
 
 /// Attention over a cache of one type: what steps of the same model take longer at a depth.
 fn attend(kv: KvType, threads: usize) -> Result<AttentionSpeed, EngineError> {
     let limits = Limits { kv, ..limits(DEPTH + ROWS) };
     let mut bench = Bench::new(&ATTENTION, USUAL, threads, limits)?;
-    let (first, shallow) = (bench.prefill(0)?, bench.decode(0)?);
-    for at in (ROWS..DEPTH).step_by(ROWS) {
+    for at in (0..DEPTH).step_by(ROWS) {
         bench.step(at, ROWS)?;
     }
-    let (last, deep) = (bench.prefill(DEPTH)?, bench.decode(DEPTH)?);
+    let steps = [(0, ROWS), (DEPTH, ROWS), (0, 1), (DEPTH, 1)];
+    let seconds = in_turn(steps.len(), |nth| bench.step(steps[nth].0, steps[nth].1))?;
     let Shape { blocks, heads, kv_heads, .. } = ATTENTION;
     let row = (blocks * 4 * heads * HEAD * DEPTH) as f64;
     let busy = hob_machine::busy_part(kv_heads, threads);
     Ok(AttentionSpeed {
         cache: kv.name().to_owned(),
-        row_operations_per_second: row / (deep - shallow).max(1e-7) / busy,
-        operations_per_second: row * ROWS as f64 / (last - first).max(1e-7),
+        row_operations_per_second: row / (seconds[3] - seconds[2]).max(1e-7) / busy,
+        operations_per_second: row * ROWS as f64 / (seconds[1] - seconds[0]).max(1e-7),
     })
 }
 
@@ -160,20 +184,27 @@ fn limits(context: usize) -> Limits {
     Limits::new(ROWS, context.div_ceil(PAGE))
 }
 
-/// Products with weights of one type.
-fn kernel(ty: GgmlType, threads: usize, memory: &Memory) -> Result<KernelSpeed, EngineError> {
-    let mut large = Bench::new(&Shape::of_bytes(ty), ty, threads, limits(PAGE))?;
-    let decode = large.decode_from_memory(memory)?.max(1e-7);
-    let bytes = large.bytes as f64;
-    drop(large);
-    let mut small = Bench::new(&Shape::of_products(threads), ty, threads, limits(ROWS))?;
-    let prefill = small.prefill(0)?;
-    let operations = (2 * small.weights * ROWS as u64) as f64;
-    Ok(KernelSpeed {
+/// Products with weights of these types: one row with many weights, and many rows with fewer.
+fn group_speeds(
+    types: &[GgmlType],
+    threads: usize,
+    memory: &Memory,
+) -> Result<Vec<KernelSpeed>, EngineError> {
+    let mut benches = Vec::with_capacity(2 * types.len());
+    for &ty in types {
+        benches.push(Bench::new(&Shape::of_bytes(ty), ty, threads, limits(PAGE))?);
+        benches.push(Bench::new(&Shape::of_products(threads), ty, threads, limits(ROWS))?);
+    }
+    let seconds = in_turn(benches.len(), |nth| match nth % 2 {
+        0 => benches[nth].decode_from_memory(memory),
+        _ => benches[nth].step(0, ROWS),
+    })?;
+    let speed = |((&ty, benches), seconds): ((&GgmlType, &[Bench]), &[f64])| KernelSpeed {
         ty: ty.name().to_owned(),
-        decode_bytes_per_second: bytes / decode,
-        prefill_operations_per_second: operations / prefill.max(1e-7),
-    })
+        decode_bytes_per_second: benches[0].bytes as f64 / seconds[0],
+        prefill_operations_per_second: (2 * benches[1].weights * ROWS as u64) as f64 / seconds[1],
+    };
+    Ok(types.iter().zip(benches.chunks_exact(2)).zip(seconds.chunks_exact(2)).map(speed).collect())
 }
 
 /// A made-up model: of Llama's kind.
@@ -317,43 +348,20 @@ impl Bench {
 
     /// Seconds of a step of one row at the start, its weights read from memory.
     fn decode_from_memory(&mut self, memory: &Memory) -> Result<f64, EngineError> {
-        let bytes = self.bytes;
-        self.timed(0, 1, &|| memory.sweep(bytes))
+        memory.sweep(self.bytes);
+        self.step(0, 1)
     }
 
-    /// Seconds of a step of one row at this depth.
-    fn decode(&mut self, depth: usize) -> Result<f64, EngineError> {
-        self.step(depth, 1)?;
-        self.timed(depth, 1, &|| ())
-    }
-
-    /// Seconds of a step of many rows at this depth.
-    fn prefill(&mut self, depth: usize) -> Result<f64, EngineError> {
-        self.timed(depth, ROWS, &|| ())
-    }
-
-    /// A step over and over, each time after `before`, which does not count.
-    fn timed(&mut self, depth: usize, rows: usize, before: &dyn Fn()) -> Result<f64, EngineError> {
-        let begin = Instant::now();
-        let mut seconds = Vec::new();
-        while seconds.len() < LEAST_RUNS || begin.elapsed() < TIME {
-            before();
-            let start = Instant::now();
-            self.step(depth, rows)?;
-            seconds.push(start.elapsed().as_secs_f64());
-        }
-        seconds.sort_by(f64::total_cmp);
-        // The lower quartile: other programs only ever add to it.
-        Ok(seconds[seconds.len() / 4])
-    }
-
-    fn step(&mut self, at: usize, rows: usize) -> Result<(), EngineError> {
+    /// Seconds of a step of so many rows at this depth.
+    fn step(&mut self, at: usize, rows: usize) -> Result<f64, EngineError> {
         let tokens: Vec<u32> = (0..rows).map(|i| (at + i) as u32 % VOCABULARY as u32).collect();
         self.batch.clear();
         let pages = &self.pages[..(at + rows).div_ceil(PAGE)];
         let place = Place { tables: &[pages], state: 0 };
         self.batch.push_at(&tokens, at as u32, &place, Output::Last)?;
-        self.runner.step(&self.batch)
+        let start = Instant::now();
+        self.runner.step(&self.batch)?;
+        Ok(start.elapsed().as_secs_f64())
     }
 }
 
@@ -372,10 +380,13 @@ mod tests {
 
     #[test]
     fn kernels_have_speeds() {
-        let speed = kernel(GgmlType::Q4_0, 1, &Memory::new(1, 0)).unwrap();
-        assert_eq!(speed.ty, "Q4_0");
-        for x in [speed.decode_bytes_per_second, speed.prefill_operations_per_second] {
-            assert!(x.is_finite() && x > 0.0, "{speed:?}");
+        let types = [GgmlType::Q4_0, GgmlType::Q8_0];
+        let speeds = group_speeds(&types, 1, &Memory::new(1, 0)).unwrap();
+        assert_eq!(speeds.iter().map(|s| s.ty.as_str()).collect::<Vec<_>>(), ["Q4_0", "Q8_0"]);
+        for speed in speeds {
+            for x in [speed.decode_bytes_per_second, speed.prefill_operations_per_second] {
+                assert!(x.is_finite() && x > 0.0, "{speed:?}");
+            }
         }
     }
 
