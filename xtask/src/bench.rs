@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{assets, sh};
+use crate::{assets, judge, sh};
 use runs::{Contender, Load, Programs};
 use table::Table;
 
@@ -126,11 +126,10 @@ pub fn describe_peers() -> Result<()> {
 
 /// Builds hob as it is shipped; with `--peer-only` nothing is built or run.
 fn build_hob(args: &Args) -> Result<PathBuf> {
-    if !args.peer_only {
-        sh::run(&mut sh::cargo(&["build", "--release", "--package", "hob-cli"]))?;
+    if args.peer_only {
+        return Ok(judge::hob());
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Ok(sh::root().join(target).join("release").join("hob"))
+    judge::build_hob()
 }
 
 /// The model file of a type, made where it is missing.

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::sh;
+use crate::{judge, sh};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -37,10 +37,8 @@ pub struct Args {
 
 /// Measures, prints a table, writes the CSV file.
 pub fn run(args: &Args) -> Result<()> {
-    sh::run(&mut sh::cargo(&["build", "--release", "--package", "hob-cli"]))?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or(sh::root().join("target"), PathBuf::from);
-    let hob = || Command::new(target.join("release").join("hob"));
+    let program = judge::build_hob()?;
+    let hob = || Command::new(&program);
     let commit = sh::text(Command::new("git").args(["rev-parse", "--short", "HEAD"]))?;
     let date = sh::text(Command::new("date").arg("+%F"))?;
     let (commit, date) = (commit.trim(), date.trim());

@@ -146,8 +146,12 @@ fn asset(assets: &Path, name: &str) -> Result<PathBuf> {
 /// Builds hob as it is shipped.
 pub fn build_hob() -> Result<PathBuf> {
     sh::run(&mut sh::cargo(&["build", "--release", "--package", "hob-cli"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Ok(sh::root().join(target).join("release").join("hob"))
+    Ok(hob())
+}
+
+/// Where [`build_hob`] puts it.
+pub fn hob() -> PathBuf {
+    sh::target().join("release").join("hob")
 }
 
 /// What is read of `hob eval --json`.

@@ -67,10 +67,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// What llmfit's program prints; it is built first, in a folder of its own under `target`.
 fn ask_llmfit() -> Result<String> {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or(sh::root().join("target"), PathBuf::from);
     let mut program = sh::cargo(&["run", "--quiet", "--locked", "--manifest-path", PEER]);
-    program.arg("--target-dir").arg(target.join("llmfit")).args(["--", ROWS]);
+    program.arg("--target-dir").arg(sh::target().join("llmfit")).args(["--", ROWS]);
     Ok(String::from_utf8(sh::output(&mut program)?)?)
 }
 

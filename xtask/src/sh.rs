@@ -11,6 +11,11 @@ pub fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
+/// Where [`cargo`] puts what it builds.
+pub fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
 /// The home directory, where caches have their default place.
 fn home() -> Result<PathBuf> {
     std::env::home_dir().context("there is no home directory; set HOB_ASSETS and HOB_PEERS")

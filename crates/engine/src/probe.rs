@@ -55,11 +55,11 @@ pub fn take(
         progress(kernels.len(), parts);
     }
     let seconds_per_block = block(threads, &memory)?;
-    progress(parts - CACHES.len(), parts);
+    progress(types.len() + 1, parts);
     let mut attention = Vec::with_capacity(CACHES.len());
-    for (left, kv) in (0..CACHES.len()).rev().zip(CACHES) {
+    for kv in CACHES {
         attention.push(attend(kv, threads)?);
-        progress(parts - left, parts);
+        progress(types.len() + 1 + attention.len(), parts);
     }
     let taken = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
     Ok(Probe {

@@ -29,7 +29,7 @@ pub fn json(report: &Report) -> Value {
         "context": report.wishes.context,
         "model_context": model.context,
         "users": report.wishes.users,
-        "kv_type": words::kv(report),
+        "kv_type": report.wishes.kv.name(),
         "depth": report.wishes.depth,
         "prompt": report.wishes.prompt,
         "importance": report.importance,

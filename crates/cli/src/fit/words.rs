@@ -57,15 +57,10 @@ pub fn heading(lang: Lang, report: &Report) -> String {
     text
 }
 
-/// The type of the cache, in small letters.
-pub fn kv(report: &Report) -> &'static str {
-    report.wishes.kv.name()
-}
-
 /// What it is to run on, and what was asked of it.
 pub fn asked(lang: Lang, report: &Report) -> String {
     let (context, users) = (report.wishes.context, report.wishes.users);
-    let (on, kv) = (hardware::name(lang, &report.rig.name), kv(report).to_uppercase());
+    let (on, kv) = (hardware::name(lang, &report.rig.name), report.wishes.kv.name().to_uppercase());
     let each = match (users, lang) {
         (..=1, _) => String::new(),
         (_, Lang::En) => format!(" for each of {users} users"),
