@@ -194,7 +194,7 @@ fn doctor_speaks_two_languages_and_json() {
     let home = Home::new();
     let json = home.hob(&["doctor", "--no-probe", "--json"]).ok();
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(report["schema"], 2);
+    assert_eq!(report["schema"], 3);
     assert!(report["memory"]["total_bytes"].as_u64() > Some(64 << 20), "{json}");
     assert!(report["store"]["disk"]["free_bytes"].is_u64(), "{json}");
     assert!(home.hob(&["doctor", "--no-probe", "--lang", "en"]).ok().contains("\nAdvice\n"));

@@ -136,6 +136,17 @@ impl CpuOps {
         Self::with_isa(model, gguf, bound, limits, threads, IsaKind::best())
     }
 
+    /// Like [`CpuOps::load`], on threads that are shared.
+    pub fn with_pool(
+        model: &Model,
+        gguf: Arc<Gguf>,
+        bound: &Bound,
+        limits: &Limits,
+        pool: Pool,
+    ) -> Result<Self, CpuError> {
+        Self::new(model, gguf, bound, limits, pool, IsaKind::best())
+    }
+
     /// Like [`CpuOps::load`], on a given instruction set of [`IsaKind::available`].
     pub fn with_isa(
         model: &Model,
@@ -145,11 +156,23 @@ impl CpuOps {
         threads: usize,
         isa: IsaKind,
     ) -> Result<Self, CpuError> {
-        let isa = if IsaKind::available().contains(&isa) { isa } else { IsaKind::best() };
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
+        Self::new(model, gguf, bound, limits, Pool::new(threads)?, isa)
+    }
+
+    fn new(
+        model: &Model,
+        gguf: Arc<Gguf>,
+        bound: &Bound,
+        limits: &Limits,
+        pool: Pool,
+        isa: IsaKind,
+    ) -> Result<Self, CpuError> {
+        let isa = if IsaKind::available().contains(&isa) { isa } else { IsaKind::best() };
+        let threads = pool.threads();
         check_parts(model)?;
         let held = hold(model, &gguf, bound)?;
         let layout = CacheLayout::of(model);
@@ -157,7 +180,7 @@ impl CpuOps {
         let angles = model.ropes.iter().map(|rope| Angles::new(rope, &held, limits)).collect();
         Ok(CpuOps {
             isa,
-            pool: Pool::new(threads)?,
+            pool,
             states: States::new(model, &layout, &held, limits)?,
             held,
             buffers: Vec::new(),

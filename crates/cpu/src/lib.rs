@@ -17,6 +17,7 @@ mod state;
 
 pub use device::CpuOps;
 pub use isa::IsaKind;
+pub use pool::Pool;
 
 /// Why a model cannot run on this processor.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,11 @@
 //! A persistent thread pool: spin a little, then park. A region runs a function over numbered units that threads
-//! claim one by one; which thread runs a unit never changes its result. No allocation and no locks in a region;
-//! no nesting, no work stealing, no futures.
+//! claim one by one; which thread runs a unit never changes its result. One lock a region, for those who share the
+//! pool; no allocation in it, no nesting, no work stealing, no futures.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 /// Turns of the spin loop before a thread parks: some tens of microseconds, longer than the gap between regions.
@@ -24,21 +24,31 @@ struct Shared {
     stop: AtomicBool,
 }
 
-// SAFETY: `job` is written by the owner only while no worker runs a region (`running` is 0), and read by workers
+// SAFETY: `job` is written under the pool's lock, only while no worker runs a region (`running` is 0), and read by workers
 // only after they saw the epoch that published it.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the job's closure is `Sync`.
 unsafe impl Send for Shared {}
 
-/// The pool. The calling thread is worker 0.
+/// A handle on the pool: clones share its threads, one region after another. The calling thread is worker 0.
+#[derive(Clone)]
 pub struct Pool {
+    workers: Arc<Mutex<Workers>>,
+    threads: usize,
+}
+
+/// All but the caller.
+struct Workers {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    handles: Vec<JoinHandle<()>>,
     threads: Vec<Thread>,
 }
 
 impl Pool {
     /// A pool of `threads` workers, at least the caller.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let count = threads.max(1) - 1;
         let shared = Arc::new(Shared {
@@ -51,41 +61,43 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Pool { shared, workers: Vec::new(), threads: Vec::new() };
+        let mut workers = Workers { shared, handles: Vec::new(), threads: Vec::new() };
         for index in 0..count {
-            let shared = pool.shared.clone();
+            let shared = workers.shared.clone();
             let name = format!("hob-cpu-{}", index + 1);
             let worker =
                 std::thread::Builder::new().name(name).spawn(move || shared.work(index))?;
-            pool.threads.push(worker.thread().clone());
-            pool.workers.push(worker);
+            workers.threads.push(worker.thread().clone());
+            workers.handles.push(worker);
         }
-        Ok(pool)
+        Ok(Pool { workers: Arc::new(Mutex::new(workers)), threads: count + 1 })
     }
 
     /// Number of workers, the caller included.
     pub fn threads(&self) -> usize {
-        self.workers.len() + 1
+        self.threads
     }
 
     /// Runs `f(worker, unit)` for every unit in `0..units` and returns when all are done. A panic in any unit is
     /// raised here, after the others have finished.
     pub fn run(&mut self, units: usize, f: &(dyn Fn(usize, usize) + Sync)) {
-        let shared = &*self.shared;
-        if units <= 1 || self.workers.is_empty() {
+        if units <= 1 || self.threads <= 1 {
             (0..units).for_each(|unit| f(0, unit));
             return;
         }
-        // SAFETY: no worker is in a region; the lifetime ends only after all workers have left it (below).
+        // A panic that was raised below left the pool whole.
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*workers.shared;
+        // SAFETY: the lock is held and no worker is in a region; the lifetime ends only after all workers have left it (below).
         unsafe {
             *shared.job.get() =
                 Some(std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), Job>(f))
         };
         shared.units.store(units, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
+        shared.running.store(workers.handles.len(), Ordering::Relaxed);
         shared.epoch.fetch_add(1, Ordering::SeqCst);
-        for (parked, thread) in shared.parked.iter().zip(&self.threads) {
+        for (parked, thread) in shared.parked.iter().zip(&workers.threads) {
             if parked.load(Ordering::SeqCst) {
                 thread.unpark();
             }
@@ -105,12 +117,12 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.epoch.fetch_add(1, Ordering::SeqCst);
         self.threads.iter().for_each(Thread::unpark);
-        for worker in self.workers.drain(..) {
+        for worker in self.handles.drain(..) {
             let _ = worker.join();
         }
     }
@@ -190,6 +202,31 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(2)); // let workers park
         }
+    }
+
+    #[test]
+    fn who_shares_a_pool_waits_for_the_others() {
+        let pool = Pool::new(3).unwrap();
+        let (inside, ran) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let mut pool = pool.clone();
+                let (inside, ran) = (&inside, &ran);
+                scope.spawn(move || {
+                    for region in 0..50 {
+                        let before = AtomicU32::new(0);
+                        pool.run(8, &|_, _| {
+                            inside.fetch_add(1, Ordering::SeqCst);
+                            before.fetch_add(1, Ordering::SeqCst);
+                            assert!(inside.load(Ordering::SeqCst) <= 3, "{region}");
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                        });
+                        ran.fetch_add(before.into_inner(), Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(ran.into_inner(), 4 * 50 * 8);
     }
 
     #[test]

@@ -5,31 +5,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hob_cpu::{CpuError, CpuOps, Pool};
 use hob_gguf::{Gguf, MetaBuilder, Writer};
 use hob_machine::{AttentionSpeed, KernelSpeed, Probe};
 use hob_model::{Batch, Header, KvType, Limits, Model, Output, PAGE, Place};
 use hob_quant::{GgmlType, encode::encode_row};
 
-use crate::{EngineError, LoadOptions, Runner};
+use crate::{EngineError, Runner};
 
 /// Bytes that the reading test goes through at least, and at most where caches are larger.
 const READ_BYTES: usize = 256 << 20;
 const MOST_READ_BYTES: usize = 2 << 30;
-/// Bytes of the weights that one row is multiplied with: where caches could hold half of them, these are swept before each run.
-const WEIGHT_BYTES: u64 = 128 << 20;
-/// Most weights for that: types of few bits compute long before they read much.
-const MOST_WEIGHTS: u64 = 256 << 20;
 /// Rows of a measured step of prefill.
-const ROWS: usize = 128;
+const ROWS: usize = 256;
 /// Depth at which attention is measured, in tokens.
 const DEPTH: usize = 1024;
 /// Caches over which attention is measured: those that can be asked for.
 const CACHES: [KvType; 2] = [KvType::F16, KvType::Q8_0];
-/// Time that one measurement takes, and how often it runs at least.
-const TIME: Duration = Duration::from_millis(40);
-const LEAST_RUNS: usize = 5;
-/// Types that are measured in turn, all of them in memory meanwhile.
-const GROUP: usize = 4;
+/// Time for the steps of all models together, and how often many rows are stepped at least.
+const TIME: Duration = Duration::from_secs(5);
+const LEAST_RUNS: usize = 4;
+/// Steps of one row for each of many rows, which take longer.
+const ONES: usize = 6;
 /// Weights whose encoded form fills a matrix over and over: the speed of products does not depend on values.
 const PATTERN: usize = 4096;
 const VOCABULARY: usize = 256;
@@ -44,23 +41,27 @@ pub fn take(
     cache_bytes: u64,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Probe, EngineError> {
-    let types: Vec<GgmlType> = GgmlType::ALL.iter().copied().filter(|&ty| is_weights(ty)).collect();
-    let parts = types.len() + 1 + CACHES.len();
+    let others = GgmlType::ALL.iter().copied().filter(|&ty| is_weights(ty) && ty != USUAL);
+    let types: Vec<GgmlType> = std::iter::once(USUAL).chain(others).collect();
+    let mut specs: Vec<Spec> = types.iter().flat_map(|&ty| Spec::of_type(ty, threads)).collect();
+    specs.extend(CACHES.iter().flat_map(|&kv| Spec::of_attention(kv)));
+    // Models are made, which takes less time, then stepped.
+    let parts = 3 * specs.len();
     progress(0, parts);
-    let memory = Memory::new(threads, cache_bytes);
+    let pool = Pool::new(threads).map_err(CpuError::from)?;
+    let mut memory = Memory::new(&pool, cache_bytes);
     let read_bytes_per_second = memory.bytes_per_second();
-    let mut kernels = Vec::with_capacity(types.len());
-    for group in types.chunks(GROUP) {
-        kernels.extend(group_speeds(group, threads, &memory)?);
-        progress(kernels.len(), parts);
-    }
-    let seconds_per_block = block(threads, &memory)?;
-    progress(types.len() + 1, parts);
-    let mut attention = Vec::with_capacity(CACHES.len());
-    for kv in CACHES {
-        attention.push(attend(kv, threads)?);
-        progress(types.len() + 1 + attention.len(), parts);
-    }
+    let measured = measure(&specs, &pool, TIME, &mut memory, &mut |done| progress(done, parts))?;
+
+    let (of_types, of_caches) = measured.split_at(2 * types.len());
+    let seconds_per_activation = activation(&of_types[0], &of_types[1]);
+    let kernel = |(&ty, pair): (&GgmlType, &[Measured])| {
+        kernel_speed(ty, &pair[0], &pair[1], seconds_per_activation)
+    };
+    let kernels = types.iter().zip(of_types.chunks_exact(2)).map(kernel).collect();
+    let attention =
+        |(&kv, pair): (&KvType, &[Measured])| attention_speed(kv, threads, &pair[0], &pair[1]);
+    let attention = CACHES.iter().zip(of_caches.chunks_exact(2)).map(attention).collect();
     let taken = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
     Ok(Probe {
         fingerprint,
@@ -68,7 +69,7 @@ pub fn take(
         threads,
         read_bytes_per_second,
         kernels,
-        seconds_per_block,
+        seconds_per_activation,
         attention,
     })
 }
@@ -83,19 +84,19 @@ fn is_weights(ty: GgmlType) -> bool {
 /// More bytes than the caches hold, to be read: how fast that is, and to have nothing else left in the caches.
 struct Memory {
     data: Vec<u64>,
-    threads: usize,
+    pool: Pool,
     cache_bytes: u64,
 }
 
 impl Memory {
-    fn new(threads: usize, cache_bytes: u64) -> Memory {
+    fn new(pool: &Pool, cache_bytes: u64) -> Memory {
         let twice = usize::try_from(cache_bytes.saturating_mul(2)).unwrap_or(MOST_READ_BYTES);
         let bytes = twice.clamp(READ_BYTES, MOST_READ_BYTES);
-        Memory { data: vec![1; bytes / size_of::<u64>()], threads: threads.max(1), cache_bytes }
+        Memory { data: vec![1; bytes / size_of::<u64>()], pool: pool.clone(), cache_bytes }
     }
 
     /// What all threads together read. The best of several passes: the first one pays for the pages, others for neighbours.
-    fn bytes_per_second(&self) -> f64 {
+    fn bytes_per_second(&mut self) -> f64 {
         let timed = |_| {
             let start = Instant::now();
             self.pass();
@@ -105,106 +106,165 @@ impl Memory {
         size_of_val(self.data.as_slice()) as f64 / best.max(f64::MIN_POSITIVE)
     }
 
-    fn pass(&self) {
-        std::thread::scope(|scope| {
-            for part in self.data.chunks(self.data.len().div_ceil(self.threads)) {
-                // Eight sums, so that additions do not wait for each other.
-                scope.spawn(|| {
-                    let mut sums = [0u64; 8];
-                    for eight in part.chunks_exact(8) {
-                        sums.iter_mut().zip(eight).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
-                    }
-                    std::hint::black_box(sums)
-                });
+    fn pass(&mut self) {
+        let (data, threads) = (&self.data, self.pool.threads());
+        let part = data.len().div_ceil(threads);
+        self.pool.run(threads, &|_, unit| {
+            // Eight sums, so that additions do not wait for each other.
+            let mut sums = [0u64; 8];
+            for eight in data.chunks(part).nth(unit).unwrap_or_default().chunks_exact(8) {
+                sums.iter_mut().zip(eight).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
             }
+            std::hint::black_box(sums);
         });
     }
 
     /// Leaves nothing of a model of this size in caches that could hold a good part of it.
-    fn sweep(&self, bytes: u64) {
+    fn sweep(&mut self, bytes: u64) {
         if bytes < self.cache_bytes.saturating_mul(2) {
             self.pass();
         }
     }
 }
 
-/// Seconds of each of `count` steps, which are run in turn, over and over: what slows the machine down for a while hits all of them a little and
-/// none wholly.
-fn in_turn(
-    count: usize,
-    mut run: impl FnMut(usize) -> Result<f64, EngineError>,
-) -> Result<Vec<f64>, EngineError> {
-    let (begin, time) = (Instant::now(), TIME * count as u32);
-    let mut seconds = vec![Vec::new(); count];
-    let mut runs = 0;
-    while runs < LEAST_RUNS || begin.elapsed() < time {
-        for (nth, list) in seconds.iter_mut().enumerate() {
-            list.push(run(nth)?);
+/// A made-up model.
+#[derive(Clone, Copy)]
+struct Spec {
+    ty: GgmlType,
+    shape: Shape,
+    kv: KvType,
+    /// The tokens that are there already.
+    depth: usize,
+    /// Whether it is stepped with many rows too.
+    many: bool,
+}
+
+impl Spec {
+    /// Weights of a type in a large block and in small ones, of whose time less is products.
+    fn of_type(ty: GgmlType, threads: usize) -> [Spec; 2] {
+        let large = if threads < MANY_THREADS { NARROW } else { WIDE };
+        let spec = Spec { ty, shape: large, kv: KvType::F16, depth: 0, many: true };
+        [spec, Spec { shape: SMALL, many: ty == USUAL, ..spec }]
+    }
+
+    /// A cache of a type, at the start and at a depth.
+    fn of_attention(kv: KvType) -> [Spec; 2] {
+        let spec = Spec { ty: USUAL, shape: ATTENTION, kv, depth: 0, many: true };
+        [spec, Spec { depth: DEPTH, ..spec }]
+    }
+}
+
+/// A model that was measured.
+#[derive(Clone, Copy)]
+struct Measured {
+    size: Size,
+    /// Seconds of a step of one row.
+    one: f64,
+    /// Seconds of a step of many rows; 0 where there was none.
+    many: f64,
+}
+
+/// Steps models in turn, over and over, for so long: what slows the machine down for a while hits all of them a little and none wholly. Of
+/// each the middle run counts. Each finds its weights in memory, as others went through the caches meanwhile. `heard` hears of each model once
+/// when it is made, and twice when it was stepped for long enough.
+fn measure(
+    specs: &[Spec],
+    pool: &Pool,
+    time: Duration,
+    memory: &mut Memory,
+    heard: &mut dyn FnMut(usize),
+) -> Result<Vec<Measured>, EngineError> {
+    let mut benches = Vec::with_capacity(specs.len());
+    for spec in specs {
+        benches.push(Bench::new(spec, pool)?);
+        heard(benches.len());
+    }
+    let (begin, models) = (Instant::now(), benches.len());
+    for run in 1.. {
+        step_all(&mut benches, memory)?;
+        let part = (run as f64 / LEAST_RUNS as f64).min(begin.elapsed().div_duration_f64(time));
+        heard(models + (2.0 * models as f64 * part.min(1.0)) as usize);
+        if part >= 1.0 {
+            break;
         }
-        runs += 1;
     }
-    // The lower quartile: other programs only ever add to it.
-    let quartile = |mut list: Vec<f64>| {
-        list.sort_by(f64::total_cmp);
-        list[list.len() / 4].max(1e-7)
-    };
-    Ok(seconds.into_iter().map(quartile).collect())
+    Ok(benches.into_iter().map(Bench::measured).collect())
 }
 
-/// Seconds that a block costs beside its products: many blocks, small but together larger than a cache, take longer than as many bytes in one
-/// block do. Barriers are in it, and what memory loses while it waits behind them.
-fn block(threads: usize, memory: &Memory) -> Result<f64, EngineError> {
-    let bench = |shape| Bench::new(&shape, USUAL, threads, limits(PAGE));
-    let mut benches = [bench(SMALL)?, bench(Shape::of_bytes(USUAL))?];
-    let seconds = in_turn(2, |nth| benches[nth].decode_from_memory(memory))?;
-    let part = benches[0].bytes as f64 / benches[1].bytes as f64;
-    Ok(((seconds[0] - seconds[1] * part) / SMALL.blocks as f64).max(1e-6))
-}
-
-/// Attention over a cache of one type: what steps of the same model take longer at a depth.
-fn attend(kv: KvType, threads: usize) -> Result<AttentionSpeed, EngineError> {
-    let limits = Limits { kv, ..limits(DEPTH + ROWS) };
-    let mut bench = Bench::new(&ATTENTION, USUAL, threads, limits)?;
-    for at in (0..DEPTH).step_by(ROWS) {
-        bench.step(at, ROWS)?;
+/// One row of each model, several times, then many rows.
+fn step_all(benches: &mut [Bench], memory: &mut Memory) -> Result<(), EngineError> {
+    let bytes = benches.iter().map(|bench| bench.size.bytes).sum();
+    // Whoever is first finds the threads awake, as all others do.
+    memory.pass();
+    for _ in 0..ONES {
+        for bench in benches.iter_mut() {
+            memory.sweep(bytes);
+            let taken = bench.step(bench.depth, 1)?;
+            bench.one.push(taken);
+        }
     }
-    let steps = [(0, ROWS), (DEPTH, ROWS), (0, 1), (DEPTH, 1)];
-    let seconds = in_turn(steps.len(), |nth| bench.step(steps[nth].0, steps[nth].1))?;
-    let Shape { blocks, heads, kv_heads, .. } = ATTENTION;
-    let row = (blocks * 4 * heads * HEAD * DEPTH) as f64;
-    let busy = hob_machine::busy_part(kv_heads, threads);
-    Ok(AttentionSpeed {
-        cache: kv.name().to_owned(),
-        row_operations_per_second: row / (seconds[3] - seconds[2]).max(1e-7) / busy,
-        operations_per_second: row * ROWS as f64 / (seconds[1] - seconds[0]).max(1e-7),
-    })
-}
-
-fn limits(context: usize) -> Limits {
-    Limits::new(ROWS, context.div_ceil(PAGE))
-}
-
-/// Products with weights of these types: one row with many weights, and many rows with fewer.
-fn group_speeds(
-    types: &[GgmlType],
-    threads: usize,
-    memory: &Memory,
-) -> Result<Vec<KernelSpeed>, EngineError> {
-    let mut benches = Vec::with_capacity(2 * types.len());
-    for &ty in types {
-        benches.push(Bench::new(&Shape::of_bytes(ty), ty, threads, limits(PAGE))?);
-        benches.push(Bench::new(&Shape::of_products(threads), ty, threads, limits(ROWS))?);
+    for bench in benches.iter_mut().filter(|bench| bench.steps_many) {
+        let taken = bench.step(bench.depth, ROWS)?;
+        bench.many.push(taken);
     }
-    let seconds = in_turn(benches.len(), |nth| match nth % 2 {
-        0 => benches[nth].decode_from_memory(memory),
-        _ => benches[nth].step(0, ROWS),
-    })?;
-    let speed = |((&ty, benches), seconds): ((&GgmlType, &[Bench]), &[f64])| KernelSpeed {
+    Ok(())
+}
+
+/// The middle one, or of two the lesser: the first finds buffers that were never touched.
+fn median(mut list: Vec<f64>) -> f64 {
+    list.sort_by(f64::total_cmp);
+    list.get(list.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+}
+
+/// What a block costs beside its weights, in seconds: time is proportional to weights, plus proportional to blocks.
+fn block(large: &Measured, small: &Measured) -> f64 {
+    let blocks = [large, small].map(|m| m.size.blocks as f64);
+    second_cost([large, small].map(|m| m.one), [large.size, small.size], blocks).max(1e-6)
+}
+
+/// What a row among many costs for each number that goes into a product or comes out of one, in seconds.
+fn activation(large: &Measured, small: &Measured) -> f64 {
+    let block = block(large, small);
+    let seconds = [large, small].map(|m| m.many - m.size.blocks as f64 * block);
+    let activations = [large, small].map(|m| (m.size.activations * ROWS as u64) as f64);
+    second_cost(seconds, [large.size, small.size], activations).max(1e-12)
+}
+
+/// Solves `seconds = weights * first + count * second` of two sizes for the second.
+fn second_cost([t, u]: [f64; 2], sizes: [Size; 2], [m, n]: [f64; 2]) -> f64 {
+    let [v, w] = sizes.map(|size| size.weights as f64);
+    (t * w - u * v) / (m * w - n * v)
+}
+
+/// Products with weights of a type: what blocks and activations leave of the time, which is most of it.
+fn kernel_speed(ty: GgmlType, large: &Measured, small: &Measured, activation: f64) -> KernelSpeed {
+    let seconds_per_block = block(large, small);
+    let blocks = large.size.blocks as f64 * seconds_per_block;
+    let one = (large.one - blocks).max(large.one / 2.0);
+    let activations = (large.size.activations * ROWS as u64) as f64 * activation;
+    let many = (large.many - blocks - activations).max(large.many / 2.0);
+    KernelSpeed {
         ty: ty.name().to_owned(),
-        decode_bytes_per_second: benches[0].bytes as f64 / seconds[0],
-        prefill_operations_per_second: (2 * benches[1].weights * ROWS as u64) as f64 / seconds[1],
-    };
-    Ok(types.iter().zip(benches.chunks_exact(2)).zip(seconds.chunks_exact(2)).map(speed).collect())
+        decode_bytes_per_second: large.size.bytes as f64 / one,
+        seconds_per_block,
+        prefill_operations_per_second: (2 * large.size.weights * ROWS as u64) as f64 / many,
+    }
+}
+
+/// Attention, from what steps of the same model take longer at a depth.
+fn attention_speed(
+    kv: KvType,
+    threads: usize,
+    start: &Measured,
+    depth: &Measured,
+) -> AttentionSpeed {
+    let row = (depth.size.blocks * 4 * ATTENTION.heads * HEAD * DEPTH) as f64;
+    let busy = hob_machine::busy_part(ATTENTION.kv_heads, threads);
+    AttentionSpeed {
+        cache: kv.name().to_owned(),
+        row_operations_per_second: row / (depth.one - start.one).max(1e-7) / busy,
+        operations_per_second: row * ROWS as f64 / (depth.many - start.many).max(1e-7),
+    }
 }
 
 /// A made-up model: of Llama's kind.
@@ -221,28 +281,16 @@ struct Shape {
 const USUAL: GgmlType = GgmlType::Q8_0;
 /// Width of a head.
 const HEAD: usize = 64;
-/// Of usual width, to be multiplied with.
-const PRODUCTS: Shape = Shape { blocks: 1, width: 1024, heads: 16, kv_heads: 8, ffn: 4096 };
-/// The same for many threads: a narrow block is not enough for them, and who has so many runs wider models.
+/// Of usual width, to be multiplied with; and wider, where so many threads have too little to do with it.
+const NARROW: Shape = Shape { blocks: 1, width: 1024, heads: 16, kv_heads: 8, ffn: 4096 };
 const WIDE: Shape = Shape { blocks: 1, width: 2048, heads: 32, kv_heads: 8, ffn: 8192 };
 const MANY_THREADS: usize = 8;
-/// Blocks without much in them, 107 MB together.
-const SMALL: Shape = Shape { blocks: 256, width: 256, heads: 4, kv_heads: 2, ffn: 256 };
+/// Blocks as small as those of the smallest models.
+const SMALL: Shape = Shape { blocks: 4, width: 512, heads: 8, kv_heads: 4, ffn: 1536 };
 /// Much attention, and few weights: four query heads share keys, as in most models.
-const ATTENTION: Shape = Shape { blocks: 3, width: 256, heads: 32, kv_heads: 8, ffn: 256 };
+const ATTENTION: Shape = Shape { blocks: 1, width: 256, heads: 32, kv_heads: 8, ffn: 256 };
 
 impl Shape {
-    fn of_products(threads: usize) -> Shape {
-        if threads < MANY_THREADS { PRODUCTS } else { WIDE }
-    }
-
-    /// One block with weights of so many bytes that no cache holds them.
-    fn of_bytes(ty: GgmlType) -> Shape {
-        let weights = WEIGHT_BYTES / ty.block_bytes() as u64 * ty.block_len() as u64;
-        let ffn = weights.min(MOST_WEIGHTS) as usize / (3 * PRODUCTS.width);
-        Shape { ffn: ffn.next_multiple_of(256), ..PRODUCTS }
-    }
-
     fn meta(&self) -> MetaBuilder {
         let tokens: Vec<String> = (0..VOCABULARY).map(|id| format!("t{id}")).collect();
         MetaBuilder::new()
@@ -312,44 +360,68 @@ fn pattern(ty: GgmlType) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A made-up model that is stepped.
+/// What every row meets in a model's blocks.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    blocks: usize,
+    /// Of matrices.
+    weights: u64,
+    bytes: u64,
+    /// Numbers that go into products and come out of them.
+    activations: u64,
+}
+
+impl Size {
+    fn of(model: &Model, ty: GgmlType) -> Size {
+        let mut size = Size { blocks: model.blocks.len(), weights: 0, bytes: 0, activations: 0 };
+        for weight in &model.weights {
+            if weight.is_matrix() && weight.name.starts_with("blk.") {
+                size.weights += weight.shape.iter().product::<u64>();
+                size.activations += weight.shape.iter().sum::<u64>();
+            }
+        }
+        Size { bytes: ty.row_bytes(size.weights).unwrap_or(0), ..size }
+    }
+}
+
+/// A made-up model that is stepped, and the seconds that its steps took.
 struct Bench {
     runner: Runner,
     batch: Batch,
     pages: Vec<u32>,
-    /// Bytes and number of the weights in blocks, which every row meets.
-    bytes: u64,
-    weights: u64,
+    size: Size,
+    depth: usize,
+    steps_many: bool,
+    one: Vec<f64>,
+    many: Vec<f64>,
 }
 
 impl Bench {
-    fn new(
-        shape: &Shape,
-        ty: GgmlType,
-        threads: usize,
-        limits: Limits,
-    ) -> Result<Bench, EngineError> {
-        let gguf = shape.gguf(ty, threads)?;
-        let in_blocks = |model: &Model| -> u64 {
-            let weights = model.weights.iter();
-            let matrices = weights.filter(|w| w.is_matrix() && w.name.starts_with("blk."));
-            matrices.map(|w| w.shape.iter().product::<u64>()).sum()
-        };
-        let runner = Runner::load(Arc::new(gguf), &LoadOptions { threads, limits })?;
-        let weights = in_blocks(runner.model());
-        Ok(Bench {
+    fn new(spec: &Spec, pool: &Pool) -> Result<Bench, EngineError> {
+        let gguf = Arc::new(spec.shape.gguf(spec.ty, pool.threads())?);
+        let model = hob_model::describe(&gguf)?;
+        let bound = hob_model::bind(&model, &gguf)?;
+        let pages = (spec.depth + ROWS).div_ceil(PAGE);
+        let limits = Limits { kv: spec.kv, ..Limits::new(ROWS, pages) };
+        let ops = CpuOps::with_pool(&model, gguf, &bound, &limits, pool.clone())?;
+        let mut bench = Bench {
+            size: Size::of(&model, spec.ty),
+            runner: Runner::with_ops(model, limits, ops)?,
             batch: Batch::new(),
-            pages: (0..limits.pages as u32).collect(),
-            bytes: ty.row_bytes(weights).unwrap_or(0),
-            weights,
-            runner,
-        })
+            pages: (0..pages as u32).collect(),
+            depth: spec.depth,
+            steps_many: spec.many,
+            one: Vec::new(),
+            many: Vec::new(),
+        };
+        for at in (0..spec.depth).step_by(ROWS) {
+            bench.step(at, ROWS)?;
+        }
+        Ok(bench)
     }
 
-    /// Seconds of a step of one row at the start, its weights read from memory.
-    fn decode_from_memory(&mut self, memory: &Memory) -> Result<f64, EngineError> {
-        memory.sweep(self.bytes);
-        self.step(0, 1)
+    fn measured(self) -> Measured {
+        Measured { size: self.size, one: median(self.one), many: median(self.many) }
     }
 
     /// Seconds of a step of so many rows at this depth.
@@ -378,23 +450,71 @@ mod tests {
         assert!(!is_weights(GgmlType::I32));
     }
 
-    #[test]
-    fn kernels_have_speeds() {
-        let types = [GgmlType::Q4_0, GgmlType::Q8_0];
-        let speeds = group_speeds(&types, 1, &Memory::new(1, 0)).unwrap();
-        assert_eq!(speeds.iter().map(|s| s.ty.as_str()).collect::<Vec<_>>(), ["Q4_0", "Q8_0"]);
-        for speed in speeds {
-            for x in [speed.decode_bytes_per_second, speed.prefill_operations_per_second] {
-                assert!(x.is_finite() && x > 0.0, "{speed:?}");
-            }
+    /// What a machine takes where a weight costs a tenth of a nanosecond, and a hundredth for a row among many; a block these seconds, and an
+    /// activation these.
+    fn measured(blocks: usize, weights: u64, activations: u64, costs: (f64, f64)) -> Measured {
+        let beside = blocks as f64 * costs.0;
+        let row = weights as f64 * 1e-11 + activations as f64 * costs.1;
+        Measured {
+            size: Size { blocks, weights, bytes: weights, activations },
+            one: weights as f64 * 1e-10 + beside,
+            many: row * ROWS as f64 + beside,
         }
     }
 
     #[test]
-    fn what_does_not_depend_on_weights_has_speeds() {
-        let mut speeds = vec![block(2, &Memory::new(2, 0)).unwrap()];
-        for kv in CACHES {
-            let attention = attend(kv, 2).unwrap();
+    fn what_a_step_costs_is_told_from_its_products() {
+        let costs = (5e-5, 1e-9);
+        let large = measured(1, 16_000_000, 22_000, costs);
+        let small = measured(4, 12_000_000, 40_000, costs);
+        let close = |x: f64, to: f64| assert!((x / to - 1.0).abs() < 1e-6, "{x} {to}");
+        close(activation(&large, &small), costs.1);
+        let speed = kernel_speed(USUAL, &large, &small, costs.1);
+        close(speed.seconds_per_block, costs.0);
+        close(speed.decode_bytes_per_second, 1e10);
+        close(speed.prefill_operations_per_second, 2e11);
+    }
+
+    /// A machine that was slow, or fast, while the small blocks ran: nothing that comes of it is without end or below nothing.
+    #[test]
+    fn noise_gives_speeds_too() {
+        let large = measured(1, 16_000_000, 22_000, (5e-5, 1e-9));
+        for by in [0.0, 0.1, 10.0, 1000.0] {
+            let mut small = measured(4, 12_000_000, 40_000, (5e-5, 1e-9));
+            (small.one, small.many) = (small.one * by, small.many * by);
+            let activation = activation(&large, &small);
+            let speed = kernel_speed(USUAL, &large, &small, activation);
+            let all = [
+                activation,
+                speed.seconds_per_block,
+                speed.decode_bytes_per_second,
+                speed.prefill_operations_per_second,
+            ];
+            assert!(all.iter().all(|x| x.is_finite() && *x > 0.0), "{activation} {speed:?}");
+        }
+    }
+
+    #[test]
+    fn types_and_attention_have_speeds() {
+        let pool = Pool::new(2).unwrap();
+        let mut memory = Memory::new(&pool, 0);
+        let mut specs = [USUAL, GgmlType::Q4_0].map(|ty| Spec::of_type(ty, 2)).concat();
+        specs.extend(CACHES.iter().flat_map(|&kv| Spec::of_attention(kv)));
+        let mut parts = Vec::new();
+        let heard = &mut |part| parts.push(part);
+        let measured = measure(&specs, &pool, Duration::ZERO, &mut memory, heard).unwrap();
+        assert!(parts.is_sorted() && parts.last() == Some(&(3 * specs.len())), "{parts:?}");
+        let activation = activation(&measured[0], &measured[1]);
+        let speed = kernel_speed(GgmlType::Q4_0, &measured[2], &measured[3], activation);
+        assert_eq!(speed.ty, "Q4_0");
+        let mut speeds = vec![
+            activation,
+            speed.seconds_per_block,
+            speed.decode_bytes_per_second,
+            speed.prefill_operations_per_second,
+        ];
+        for (kv, pair) in CACHES.into_iter().zip(measured[4..].chunks(2)) {
+            let attention = attention_speed(kv, 2, &pair[0], &pair[1]);
             assert_eq!(attention.cache, kv.name());
             speeds.extend([attention.row_operations_per_second, attention.operations_per_second]);
         }

@@ -16,8 +16,8 @@ pub struct Probe {
     pub read_bytes_per_second: f64,
     /// hob's products by type of the weights.
     pub kernels: Vec<KernelSpeed>,
-    /// Seconds of a step beside its products and its attention, per block of the model (barriers, norms, copies).
-    pub seconds_per_block: f64,
+    /// Seconds of a row among many, for each number that goes into a product of a block or comes out of one (norms, gates, rows made of bytes).
+    pub seconds_per_activation: f64,
     /// hob's attention by type of the cache.
     pub attention: Vec<AttentionSpeed>,
 }
@@ -40,6 +40,8 @@ pub struct KernelSpeed {
     pub ty: String,
     /// Bytes of weights per second when one row is multiplied, from memory.
     pub decode_bytes_per_second: f64,
+    /// Seconds of a step of one row beside these and attention, per block of the model (barriers, what memory loses while it waits behind them).
+    pub seconds_per_block: f64,
     /// Operations (two per weight and row) per second with many rows.
     pub prefill_operations_per_second: f64,
 }

@@ -24,6 +24,8 @@ pub struct Stored {
     pub read: BTreeMap<GgmlType, u64>,
     /// Products of one token.
     pub products: u64,
+    /// Numbers that go into its matrices and come out of them.
+    pub activations: u64,
 }
 
 impl Stored {
@@ -33,6 +35,7 @@ impl Stored {
         *self.read.entry(ty).or_default() += share(bytes, part);
         if weight.is_matrix() {
             self.products += share(weight.elements(), part);
+            self.activations += share(activations(weight), part);
         }
     }
 
@@ -40,6 +43,7 @@ impl Stored {
     pub fn add(&mut self, other: &Stored) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.products += other.products;
+        self.activations += other.activations;
         for (&ty, bytes) in &other.read {
             *self.read.entry(ty).or_default() += bytes;
         }
@@ -106,6 +110,7 @@ impl Weights {
             bytes: share(of.bytes, part),
             read: of.read.iter().map(|(&ty, &bytes)| (ty, share(bytes, part))).collect(),
             products: of.products,
+            activations: of.activations,
         };
         let block = |of: &BlockWeights| BlockWeights {
             dense: stored(&of.dense),
@@ -145,6 +150,12 @@ fn stacks(moe: &Moe) -> Vec<WeightId> {
 /// The part of the experts that a token meets.
 fn active(moe: &Moe) -> (u64, u64) {
     (u64::from(moe.used.min(moe.experts)), u64::from(moe.experts.max(1)))
+}
+
+/// Numbers that go into a matrix and come out, of all experts where it is one of several.
+fn activations(weight: &Weight) -> u64 {
+    let sides: u64 = weight.shape.iter().take(2).sum();
+    weight.shape.iter().skip(2).fold(sides, |all, &matrices| all.saturating_mul(matrices))
 }
 
 fn share(whole: u64, (part, of): (u64, u64)) -> u64 {

@@ -219,7 +219,7 @@ impl Job<'_> {
             let experts = at.experts == seat && weights.experts.bytes > 0;
             blocks += usize::from(at.dense == seat || experts);
         }
-        let mut head = 0.0;
+        let (mut head, activations) = (0.0, stored.activations as f64);
         if cut.head == seat {
             stored.add(&self.weights.head);
             head = 2.0 * self.weights.head.products as f64;
@@ -231,6 +231,7 @@ impl Job<'_> {
             blocks,
             operations: 2.0 * stored.products as f64,
             head,
+            activations,
             attention,
             heads,
             kv: self.wishes.kv,

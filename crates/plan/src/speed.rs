@@ -65,6 +65,8 @@ pub struct Work {
     pub operations: f64,
     /// Those of them that make logits: of a prompt only the last token needs them.
     pub head: f64,
+    /// Numbers that go into the matrices of blocks and come out of them.
+    pub activations: f64,
     /// Operations of attention at the asked depth.
     pub attention: f64,
     /// Heads that CPUs share out attention of one token by: the fewest of a block.
@@ -154,6 +156,7 @@ mod tests {
             blocks: (32.0 * part) as usize,
             operations: 1.5e10 * part,
             head: 0.0,
+            activations: 2e6 * part,
             attention: 1.1e9 * part,
             heads: 8,
             kv: KvType::F16,
@@ -174,15 +177,17 @@ mod tests {
                 KernelSpeed {
                     ty: "Q4_K".into(),
                     decode_bytes_per_second: 2e10,
+                    seconds_per_block: 1e-4,
                     prefill_operations_per_second: 4e11,
                 },
                 KernelSpeed {
                     ty: "Q6_K".into(),
                     decode_bytes_per_second: 3e10,
+                    seconds_per_block: 2e-4,
                     prefill_operations_per_second: 3e11,
                 },
             ],
-            seconds_per_block: 1e-4,
+            seconds_per_activation: 1e-9,
             attention: vec![attention(KvType::F16, 1e10), attention(KvType::Q8_0, 8e9)],
         }
     }
@@ -202,13 +207,16 @@ mod tests {
         let segments = [segment(cpu, 1.0)];
         // Reading the cache and computing with it meet as `time::join` has it.
         let attention = ((5.4e8f64 / 3e10).powi(3) + (1.1e9f64 / 1e10).powi(3)).cbrt();
-        let seconds = 3.4e9 / 2e10 + 1.2e9 / 3e10 + attention + 32.0 * 1e-4;
+        // Blocks are of both types, by their bytes.
+        let blocks = 32.0 * (1e-4 * 3.4 + 2e-4 * 1.2) / 4.6;
+        let seconds = 3.4e9 / 2e10 + 1.2e9 / 3e10 + attention + blocks;
         let decoded = decode(&segments);
         assert!((decoded.mid * seconds - 1.0).abs() < 1e-9, "{decoded:?}");
         assert!(decoded.high / decoded.mid < 1.15 && decoded.low / decoded.mid > 0.85);
         let (four, six) = (3.4e9 * 256.0 / 144.0, 1.2e9 * 256.0 / 210.0);
         let product = 1.5e10 * (four / 4e11 + six / 3e11) / (four + six);
-        let seconds = 100.0 * (product + 0.5 * 1.1e9 / 1e11) + 32.0 * 1e-4;
+        let token = product + 0.5 * 1.1e9 / 1e11 + 2e6 * 1e-9;
+        let seconds = 100.0 * token + blocks;
         let filled = prefill(&segments, 100);
         assert!((filled.mid * seconds / 100.0 - 1.0).abs() < 1e-9, "{filled:?}");
     }
@@ -307,6 +315,7 @@ mod tests {
                 blocks,
                 operations,
                 head: 0.0,
+                activations: 0.0,
                 attention,
                 heads: 8,
                 kv: KvType::F16,

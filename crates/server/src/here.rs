@@ -47,7 +47,7 @@ pub fn kept(store: &Path, machine: &Machine) -> Option<Probe> {
     let probe: Probe = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
     let sane = |speed: f64| speed.is_finite() && speed > 0.0;
     let whole = sane(probe.read_bytes_per_second)
-        && sane(probe.seconds_per_block)
+        && sane(probe.seconds_per_activation)
         && probe
             .attention
             .iter()
@@ -55,7 +55,10 @@ pub fn kept(store: &Path, machine: &Machine) -> Option<Probe> {
         && probe
             .kernels
             .iter()
-            .all(|k| sane(k.decode_bytes_per_second) && sane(k.prefill_operations_per_second));
+            .flat_map(|k| {
+                [k.decode_bytes_per_second, k.seconds_per_block, k.prefill_operations_per_second]
+            })
+            .all(sane);
     (probe.fingerprint == name(machine) && whole).then_some(probe)
 }
 
@@ -85,7 +88,7 @@ mod tests {
             threads: 2,
             read_bytes_per_second: 1e10,
             kernels: Vec::new(),
-            seconds_per_block: 1e-5,
+            seconds_per_activation: 1e-9,
             attention: Vec::new(),
         }
     }
@@ -101,7 +104,7 @@ mod tests {
         for wrong in [
             Probe { fingerprint: "another".to_owned(), ..probe.clone() },
             Probe { read_bytes_per_second: 0.0, ..probe.clone() },
-            Probe { seconds_per_block: -1.0, ..probe },
+            Probe { seconds_per_activation: -1.0, ..probe },
         ] {
             keep(store.path(), &machine, &wrong).unwrap();
             assert_eq!(kept(store.path(), &machine), None, "{wrong:?}");

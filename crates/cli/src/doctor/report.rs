@@ -12,7 +12,7 @@ use super::lang::Lang;
 use super::words;
 
 /// The version of the JSON; it changes when a field changes its meaning or goes.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// Characters of a variable's value that are shown.
 const MAX_VALUE: usize = 200;
 
@@ -126,6 +126,7 @@ pub mod tests {
         let kernel = |ty: &str, decode: f64, prefill: f64| KernelSpeed {
             ty: ty.to_owned(),
             decode_bytes_per_second: decode * 1e9,
+            seconds_per_block: 1e-5,
             prefill_operations_per_second: prefill * 1e9,
         };
         Probe {
@@ -134,7 +135,7 @@ pub mod tests {
             threads: 8,
             read_bytes_per_second: 61.4e9,
             kernels: vec![kernel("Q4_K", 55.0, 640.0), kernel("Q8_0", 60.2, 810.0)],
-            seconds_per_block: 1e-5,
+            seconds_per_activation: 1e-9,
             attention: vec![AttentionSpeed {
                 cache: "f16".to_owned(),
                 row_operations_per_second: 3e10,
@@ -292,7 +293,7 @@ pub mod tests {
     #[test]
     fn the_json_has_what_is_documented() {
         let json = laptop().to_json(Lang::En);
-        assert_eq!(json["schema"], 2);
+        assert_eq!(json["schema"], 3);
         assert_eq!(json["cpu"]["isa"], "avx512-vnni");
         assert_eq!(json["devices"][1]["vendor"], "nvidia");
         assert_eq!(json["devices"][1]["used"], false);

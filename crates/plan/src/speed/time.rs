@@ -364,10 +364,24 @@ fn probed_decode(probe: &Probe, work: &Work, sequences: usize) -> (f64, f64) {
         .sum();
     let products = match sequences {
         0 | 1 => 0.0,
-        many => many as f64 * probed_products(probe, work),
+        many => {
+            let beside = work.activations * probe.seconds_per_activation;
+            many as f64 * (probed_products(probe, work) + beside)
+        }
     };
-    let fixed = work.blocks as f64 * probe.seconds_per_block;
-    (join(reading * more, products) + probed_attention(probe, work, sequences), fixed)
+    (
+        join(reading * more, products) + probed_attention(probe, work, sequences),
+        probed_blocks(probe, work),
+    )
+}
+
+/// Seconds that blocks cost beside what is in them: by the types of their weights.
+fn probed_blocks(probe: &Probe, work: &Work) -> f64 {
+    let blocks = |(&ty, &bytes): (&GgmlType, &u64)| {
+        let part = work.blocks as f64 * over(bytes as f64, work.read());
+        over(part, kernel(probe, ty, |k| k.seconds_per_block.recip()).unwrap_or(f64::INFINITY))
+    };
+    work.weights.iter().map(blocks).sum()
 }
 
 /// Seconds of attention, one row for each sequence: of its arithmetic, or of reading the cache where that takes longer.
@@ -387,8 +401,9 @@ fn probed_prefill(probe: &Probe, work: &Work, tokens: usize) -> (f64, f64) {
     let head = over(work.head, work.operations).min(1.0);
     let whole = tokens as f64 * (1.0 - head) + head;
     let seconds = whole * probed_products(probe, work)
+        + tokens as f64 * work.activations * probe.seconds_per_activation
         + over(operations, attention(probe, work.kv, |a| a.operations_per_second));
-    (seconds, tokens.div_ceil(STEP) as f64 * work.blocks as f64 * probe.seconds_per_block)
+    (seconds, tokens.div_ceil(STEP) as f64 * probed_blocks(probe, work))
 }
 
 /// Seconds of one token's products among many, its operations shared among the types by their weights.

@@ -268,6 +268,7 @@ impl<'a> File<'a> {
             // Only what was probed asks for them.
             heads: 1,
             head: 0.0,
+            activations: 0.0,
             kv: KvType::F16,
         }
     }
