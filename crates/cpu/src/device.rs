@@ -133,37 +133,15 @@ impl CpuOps {
         limits: &Limits,
         threads: usize,
     ) -> Result<Self, CpuError> {
-        Self::with_isa(model, gguf, bound, limits, threads, IsaKind::best())
-    }
-
-    /// Like [`CpuOps::load`], on threads that are shared.
-    pub fn with_pool(
-        model: &Model,
-        gguf: Arc<Gguf>,
-        bound: &Bound,
-        limits: &Limits,
-        pool: Pool,
-    ) -> Result<Self, CpuError> {
-        Self::new(model, gguf, bound, limits, pool, IsaKind::best())
-    }
-
-    /// Like [`CpuOps::load`], on a given instruction set of [`IsaKind::available`].
-    pub fn with_isa(
-        model: &Model,
-        gguf: Arc<Gguf>,
-        bound: &Bound,
-        limits: &Limits,
-        threads: usize,
-        isa: IsaKind,
-    ) -> Result<Self, CpuError> {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
-        Self::new(model, gguf, bound, limits, Pool::new(threads)?, isa)
+        Self::on(model, gguf, bound, limits, Pool::new(threads)?, IsaKind::best())
     }
 
-    fn new(
+    /// Like [`CpuOps::load`], on threads that may be shared and a given instruction set of [`IsaKind::available`].
+    pub fn on(
         model: &Model,
         gguf: Arc<Gguf>,
         bound: &Bound,

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hob_cpu::{CpuOps, IsaKind};
+use hob_cpu::{CpuOps, IsaKind, Pool};
 use hob_model::{
     Batch, KvType, Limits, Model, Ops, Output, PAGE, Place, Scratch, bind, describe, forward, head,
 };
@@ -60,7 +60,7 @@ fn cpu(tiny: &Tiny, limits: Limits, isa: IsaKind, threads: usize) -> Rig<CpuOps>
     let gguf = Arc::new(tiny.gguf());
     let model = describe(&gguf).unwrap();
     let bound = bind(&model, &gguf).unwrap();
-    let ops = CpuOps::with_isa(&model, gguf, &bound, &limits, threads, isa).unwrap();
+    let ops = CpuOps::on(&model, gguf, &bound, &limits, Pool::new(threads).unwrap(), isa).unwrap();
     Rig::new(model, &limits, ops)
 }
 

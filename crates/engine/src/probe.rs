@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hob_cpu::{CpuError, CpuOps, Pool};
+use hob_cpu::{CpuError, CpuOps, IsaKind, Pool};
 use hob_gguf::{Gguf, MetaBuilder, Writer};
 use hob_machine::{AttentionSpeed, KernelSpeed, Probe};
 use hob_model::{Batch, Header, KvType, Limits, Model, Output, PAGE, Place};
@@ -199,12 +199,12 @@ fn step_all(benches: &mut [Bench], memory: &mut Memory) -> Result<(), EngineErro
     for _ in 0..ONES {
         for bench in benches.iter_mut() {
             memory.sweep(bytes);
-            let taken = bench.step(bench.depth, 1)?;
+            let taken = bench.step(bench.spec.depth, 1)?;
             bench.one.push(taken);
         }
     }
-    for bench in benches.iter_mut().filter(|bench| bench.steps_many) {
-        let taken = bench.step(bench.depth, ROWS)?;
+    for bench in benches.iter_mut().filter(|bench| bench.spec.many) {
+        let taken = bench.step(bench.spec.depth, ROWS)?;
         bench.many.push(taken);
     }
     Ok(())
@@ -386,12 +386,11 @@ impl Size {
 
 /// A made-up model that is stepped, and the seconds that its steps took.
 struct Bench {
+    spec: Spec,
     runner: Runner,
     batch: Batch,
     pages: Vec<u32>,
     size: Size,
-    depth: usize,
-    steps_many: bool,
     one: Vec<f64>,
     many: Vec<f64>,
 }
@@ -403,14 +402,13 @@ impl Bench {
         let bound = hob_model::bind(&model, &gguf)?;
         let pages = (spec.depth + ROWS).div_ceil(PAGE);
         let limits = Limits { kv: spec.kv, ..Limits::new(ROWS, pages) };
-        let ops = CpuOps::with_pool(&model, gguf, &bound, &limits, pool.clone())?;
+        let ops = CpuOps::on(&model, gguf, &bound, &limits, pool.clone(), IsaKind::best())?;
         let mut bench = Bench {
+            spec: *spec,
             size: Size::of(&model, spec.ty),
             runner: Runner::with_ops(model, limits, ops)?,
             batch: Batch::new(),
             pages: (0..pages as u32).collect(),
-            depth: spec.depth,
-            steps_many: spec.many,
             one: Vec::new(),
             many: Vec::new(),
         };

@@ -334,6 +334,18 @@ mod tests {
     }
 
     #[test]
+    fn a_token_passes_through_the_experts_that_it_uses() {
+        let model = &models()[0];
+        let any = model.weights.iter().find(|weight| weight.is_matrix()).unwrap();
+        let matrix = |shape: &[u64]| Weight { shape: shape.to_vec(), ..any.clone() };
+        let mut stored = Stored::default();
+        stored.take(&matrix(&[64, 256]), GgmlType::F32, (1, 1));
+        assert_eq!(stored.activations, 64 + 256);
+        stored.take(&matrix(&[64, 32, 8]), GgmlType::F32, (2, 8));
+        assert_eq!(stored.activations, 64 + 256 + 2 * (64 + 32));
+    }
+
+    #[test]
     fn caches_of_blocks_are_the_cache() {
         for model in models() {
             for kv in [KvType::F16, KvType::Q8_0] {

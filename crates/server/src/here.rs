@@ -79,7 +79,7 @@ pub fn keep(store: &Path, machine: &Machine, probe: &Probe) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hob_machine::{Cpu, Gpu, Memory};
+    use hob_machine::{Cpu, Gpu, KernelSpeed, Memory};
 
     fn probe(machine: &Machine) -> Probe {
         Probe {
@@ -101,7 +101,14 @@ mod tests {
         let probe = probe(&machine);
         keep(store.path(), &machine, &probe).unwrap();
         assert_eq!(kept(store.path(), &machine), Some(probe.clone()));
+        let kernel = KernelSpeed {
+            ty: "Q8_0".to_owned(),
+            decode_bytes_per_second: 1e10,
+            seconds_per_block: 0.0,
+            prefill_operations_per_second: 1e11,
+        };
         for wrong in [
+            Probe { kernels: vec![kernel], ..probe.clone() },
             Probe { fingerprint: "another".to_owned(), ..probe.clone() },
             Probe { read_bytes_per_second: 0.0, ..probe.clone() },
             Probe { seconds_per_activation: -1.0, ..probe },

@@ -379,6 +379,7 @@ fn probed_decode(probe: &Probe, work: &Work, sequences: usize) -> (f64, f64) {
 fn probed_blocks(probe: &Probe, work: &Work) -> f64 {
     let blocks = |(&ty, &bytes): (&GgmlType, &u64)| {
         let part = work.blocks as f64 * over(bytes as f64, work.read());
+        // Blocks per second: of what was not measured the slowest stands in, as everywhere.
         over(part, kernel(probe, ty, |k| k.seconds_per_block.recip()).unwrap_or(f64::INFINITY))
     };
     work.weights.iter().map(blocks).sum()
