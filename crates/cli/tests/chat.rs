@@ -62,6 +62,14 @@ impl Terminal {
         }
     }
 
+    /// Waits for something that can be seen.
+    fn wait_for_anything(&mut self) {
+        while !self.seen.contains(|c: char| !c.is_control() && !c.is_whitespace()) {
+            let bytes = self.screen.recv_timeout(Duration::from_secs(60)).unwrap();
+            self.seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+
     /// The exit code, which `script` hands on.
     fn code(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
@@ -133,6 +141,7 @@ fn ctrl_c_ends_the_answer_and_only_twice_the_conversation() {
     terminal.press("Hello\r");
     // The editor hands the terminal back: the answer begins.
     terminal.wait_for("\x1b[?2004l");
+    terminal.wait_for_anything();
     std::thread::sleep(Duration::from_millis(300));
     terminal.press("\x03");
     let pressed = Instant::now();

@@ -168,7 +168,8 @@ impl Cancel {
         let Place { state, shared } = &*self.0;
         if state.swap(CANCELLED, Ordering::Relaxed) == WAITING {
             shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            shared.vanished.store(true, Ordering::Relaxed);
+            // Whoever sees this sees the state above, too.
+            shared.vanished.store(true, Ordering::Release);
         }
     }
 

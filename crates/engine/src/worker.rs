@@ -128,6 +128,11 @@ impl<'t> Worker<'t> {
 
     fn take(&mut self, work: Work) {
         match work {
+            // Cancelled on its way here, perhaps after `vanished` was looked at.
+            Work::Answer(job) if job.listener.is_cancelled() => self.drop_job(job),
+            Work::Embed(job) if job.cancel.is_cancelled() => {
+                count(&self.shared.counts.cancelled, 1);
+            }
             Work::Answer(job) => self.waiting.push(job.ticket(self.now), job),
             Work::Embed(job) => self.embedder.push(*job, self.now),
         }
@@ -151,7 +156,7 @@ impl<'t> Worker<'t> {
             sequence.end = Some(End::Finished(Finish::Cancelled));
         }
         self.close_ended();
-        if self.shared.vanished.swap(false, Ordering::Relaxed) {
+        if self.shared.vanished.swap(false, Ordering::Acquire) {
             let cancelled = self.waiting.extract(|job| job.listener.is_cancelled());
             cancelled.into_iter().for_each(|job| self.drop_job(job));
             self.embedder.drop_cancelled();

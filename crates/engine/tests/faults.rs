@@ -187,7 +187,7 @@ fn a_panicking_sink_ends_its_own_request_only() {
 #[test]
 fn dropping_the_engine_ends_what_runs_and_what_waits() {
     let engine = engine_of(&gguf(), 32, 64, EngineConfig { sequences: 1, ..config() }, |_| {
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(50));
     });
     let mut running = engine.submit(request(prompt(1, 10), 400, greedy())).unwrap();
     let waiting = engine.submit(request(prompt(1, 10), 400, greedy())).unwrap();

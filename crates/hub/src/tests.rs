@@ -80,7 +80,7 @@ fn hub(root: &Path, data: &[u8], sources: &[Value], url: &str) -> Hub {
 fn settings(root: &Path, url: &str) -> Settings {
     let patience = Patience {
         connect: Duration::from_secs(2),
-        stall: Duration::from_millis(400),
+        stall: Duration::from_secs(30),
         failures: 3,
         backoff: Duration::from_millis(5),
     };

@@ -24,7 +24,7 @@ pub struct Shutdown {
 }
 
 /// How long streams have to say that they end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Default for Shutdown {
     fn default() -> Self {

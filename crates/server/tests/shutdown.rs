@@ -30,11 +30,11 @@ fn requests(tokens: usize) -> [(&'static str, Value); 4] {
         ),
         (
             "/v1/messages",
-            json!({"model": "slow", "messages": said, "stream": true, "max_tokens": tokens}),
+            json!({"model": "slow", "messages": said, "stream": true, "max_tokens": tokens, "temperature": 0}),
         ),
         (
             "/v1/responses",
-            json!({"model": "slow", "input": "go on", "stream": true, "max_output_tokens": tokens}),
+            json!({"model": "slow", "input": "go on", "stream": true, "max_output_tokens": tokens, "temperature": 0}),
         ),
     ]
 }

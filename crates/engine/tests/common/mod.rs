@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hob_engine::{
     Done, Engine, EngineConfig, Event, Failure, Request, Runner, SampleOptions, Stream,
@@ -124,7 +124,8 @@ pub fn ask(engine: &Engine, request: Request) -> Answer {
 
 /// Waits until nothing runs or waits.
 pub fn idle(engine: &Engine) {
-    for _ in 0..2000 {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(60) {
         let status = engine.status();
         if status.running == 0 && status.waiting == 0 {
             return;

@@ -114,11 +114,8 @@ impl Server {
         let shared = log.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (log, answer) = (shared.clone(), answer.clone());
-                std::thread::spawn(move || {
-                    let busy = Busy::new(&log);
-                    let _ = serve(stream, busy, &*answer);
-                });
+                let (busy, answer) = (Busy::new(&shared), answer.clone());
+                std::thread::spawn(move || serve(stream, busy, &*answer));
             }
         });
         Server { url, log }
@@ -139,10 +136,14 @@ impl Server {
         self.log.sent.load(Ordering::SeqCst)
     }
 
-    /// Waits until no connection is at work: those of a process that died are noticed late.
+    /// Waits until no connection is at work for a moment: those of a process that died are noticed late, and some are
+    /// only then accepted.
     pub fn settle(&self) {
-        while self.log.busy.load(Ordering::SeqCst) > 0 {
+        let mut quiet = 0;
+        while quiet < 20 {
             std::thread::sleep(Duration::from_millis(1));
+            let busy = self.log.busy.load(Ordering::SeqCst) > 0;
+            quiet = if busy { 0 } else { quiet + 1 };
         }
     }
 

@@ -1,6 +1,7 @@
 //! Pulls over HTTP, from the catalogue's sources to the store. What servers do wrong is the transfer engine's own tests' subject.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -131,10 +132,21 @@ fn lasting_trouble_ends_after_bounded_tries() {
 #[test]
 fn the_next_source_takes_over_and_keeps_the_bytes() {
     let root = TempDir::new().unwrap();
-    let server = Server::start(|r| match (r.path.as_str(), r.number) {
-        ("/ms/models/o/r/resolve/master/g.gguf", _) => Reply::proper(r, &content(LEN)),
+    let gone = AtomicBool::new(false);
+    let server = Server::start(move |r| match (r.path.as_str(), r.number) {
+        ("/ms/models/o/r/resolve/master/g.gguf", _) => {
+            // It may not bring the end before the other is asked again.
+            let patience = Instant::now() + Duration::from_secs(10);
+            while r.to == Some(LEN) && !gone.load(Ordering::SeqCst) && Instant::now() < patience {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Reply::proper(r, &content(LEN))
+        }
         (_, 0) => Reply::proper(r, &content(LEN)).cut(100_000),
-        _ => Reply::status("404 Not Found"),
+        _ => {
+            gone.store(true, Ordering::SeqCst);
+            Reply::status("404 Not Found")
+        }
     });
     let model_scope =
         json!({"kind": "model-scope", "repo": "o/r", "revision": "master", "path": "g.gguf"});

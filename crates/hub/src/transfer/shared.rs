@@ -189,7 +189,8 @@ impl Shared {
     pub fn next(&self, me: usize) -> Option<Claim> {
         let mut state = self.state();
         loop {
-            if state.over {
+            // One that met this machine's own fault speaks for all.
+            if state.over || state.local.is_some() {
                 return None;
             }
             if let Some(claim) = state.claim(me, &self.plan, Instant::now()) {

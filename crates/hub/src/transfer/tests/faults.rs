@@ -11,8 +11,16 @@ fn survives(
     most: usize,
     answer: impl Fn(&Request, &[u8]) -> Reply + Send + Sync + 'static,
 ) -> Server {
+    survives_with(Scene::new(&content(LEN)), most, answer)
+}
+
+fn survives_with(
+    mut scene: Scene,
+    most: usize,
+    answer: impl Fn(&Request, &[u8]) -> Reply + Send + Sync + 'static,
+) -> Server {
     let server = server(answer);
-    Scene::new(&content(LEN)).right(&[&server.url], &content(LEN));
+    scene.right(&[&server.url], &content(LEN));
     assert!(server.asked().len() <= most, "{} requests", server.asked().len());
     server
 }
@@ -26,6 +34,13 @@ fn fails(
     let reason = Scene::new(&content(LEN)).reason(&server.url);
     assert!(server.asked().len() <= most, "{} requests", server.asked().len());
     reason
+}
+
+/// Bears little silence, and more failures than usual: on a busy machine some are silences of its own.
+fn impatient() -> Scene {
+    let mut scene = Scene::new(&content(LEN));
+    (scene.patience.stall, scene.patience.failures) = (Duration::from_millis(400), 20);
+    scene
 }
 
 fn without_ranges(data: &[u8]) -> Reply {
@@ -109,11 +124,12 @@ fn untold_lengths_are_counted() {
 
 #[test]
 fn silence_is_noticed() {
-    let server = survives(40, |r, data| match r.number {
+    let server = survives_with(impatient(), 40, |r, data| match r.number {
         0..2 => Reply::proper(r, data).cut(10_000).stall(Duration::from_secs(60)),
         _ => Reply::proper(r, data),
     });
-    assert_eq!(server.sent(), LEN as u64);
+    // What came before the silence is kept.
+    assert!(server.sent() < LEN as u64 + 4 * PART, "{}", server.sent());
 }
 
 #[test]
@@ -179,7 +195,7 @@ fn a_server_may_ask_for_a_pause() {
         assert!(start.elapsed() >= Duration::from_millis(990), "{:?}", start.elapsed());
     }
     // An hour is not granted: no longer than a silence is borne.
-    survives(40, |r, data| match r.number {
+    survives_with(impatient(), 40, |r, data| match r.number {
         0 => Reply::status("503 Service Unavailable").header("Retry-After: 3600".into()),
         _ => Reply::proper(r, data),
     });
