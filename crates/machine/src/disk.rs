@@ -125,7 +125,8 @@ mod linux {
     use std::path::Path;
 
     use super::{DiskKind, Place};
-    use crate::tree::{Tree, printable};
+    use crate::text::printable;
+    use crate::tree::Tree;
 
     const NETWORK: [&str; 13] = [
         "nfs",
@@ -258,7 +259,6 @@ mod linux {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn a_folder_that_is_not_there_yet_is_on_its_parents_disk() {
@@ -272,6 +272,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_files_speed_is_a_number() {
+        use std::io::Write;
+
         let mut file = tempfile::NamedTempFile::new().unwrap();
         assert!(read_speed(file.path(), Duration::ZERO).is_err(), "too small");
         file.write_all(&vec![1; 16 << 20]).unwrap();

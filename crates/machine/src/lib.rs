@@ -19,8 +19,12 @@ mod patience;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
 mod probe;
+#[cfg(any(target_os = "linux", windows))]
+mod text;
 #[cfg(target_os = "linux")]
 mod tree;
+#[cfg(any(target_os = "linux", windows))]
+mod vulkan;
 
 use serde::{Deserialize, Serialize};
 
@@ -192,7 +196,9 @@ impl Machine {
         #[cfg(target_os = "linux")]
         {
             let tree = tree::Tree::at("/".as_ref());
-            machine.gpus = linux::gpus(&tree, &machine.memory, Some(nvml::query));
+            let libraries =
+                linux::Libraries { nvml: Some(nvml::query), vulkan: Some(vulkan::query) };
+            machine.gpus = linux::gpus(&tree, &machine.memory, libraries);
         }
         #[cfg(not(target_os = "linux"))]
         portable::gpus(&mut machine);
@@ -225,7 +231,7 @@ impl Machine {
     pub fn detect_in(root: &std::path::Path) -> Result<Machine, MachineError> {
         let tree = tree::Tree::at(root);
         let mut machine = linux::host(&tree)?;
-        machine.gpus = linux::gpus(&tree, &machine.memory, None);
+        machine.gpus = linux::gpus(&tree, &machine.memory, linux::Libraries::default());
         Ok(machine)
     }
 }

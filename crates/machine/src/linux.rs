@@ -16,7 +16,7 @@ mod tests;
 use crate::tree::Tree;
 use crate::{Machine, MachineError};
 
-pub(crate) use cards::gpus;
+pub(crate) use cards::{Libraries, gpus};
 
 /// Everything but the GPUs.
 pub(crate) fn host(tree: &Tree) -> Result<Machine, MachineError> {

@@ -1,5 +1,5 @@
-//! Systems other than Linux, by what `sysinfo` knows of them: no NUMA nodes, caches or containers, and of GPUs Apple's own and NVIDIA's. On
-//! Linux it is built for its tests only, where it is held against what the kernel's files say.
+//! Systems other than Linux, by what `sysinfo` knows of them: no NUMA nodes, caches or containers, and of GPUs Apple's own, NVIDIA's, and
+//! those that Vulkan tells of. On Linux it is built for its tests only, where it is held against what the kernel's files say.
 
 use std::path::Path;
 
@@ -81,17 +81,16 @@ pub(crate) fn gpus(machine: &mut Machine) {
     }
 }
 
-/// NVIDIA's GPUs; others are not looked for.
+/// NVIDIA's GPUs as their own library tells of them, and others as Vulkan does.
 #[cfg(windows)]
 pub(crate) fn gpus(machine: &mut Machine) {
     use crate::gpu::{Gpu, Vendor};
-    use crate::{nvml, patience};
+    use crate::{nvml, patience, vulkan};
     use std::time::{Duration, Instant};
 
-    let receiver = patience::beside(nvml::query);
     let deadline = Instant::now() + Duration::from_millis(2500);
-    let (told, _) = patience::until(&receiver, deadline);
-    for item in told {
+    let (cards, others) = (patience::beside(nvml::query), patience::beside(vulkan::query));
+    for item in patience::until(&cards, deadline).0 {
         if let nvml::Told::Card(card) = item {
             machine.gpus.push(Gpu {
                 name: card.name.unwrap_or_else(|| "NVIDIA GPU".to_owned()),
@@ -108,7 +107,12 @@ pub(crate) fn gpus(machine: &mut Machine) {
             });
         }
     }
-    machine.problems.push(crate::Problem::OnlyLookedFor("NVIDIA".to_owned()));
+    let (told, _) = patience::until(&others, deadline);
+    // Graphics drivers bring the loader: without it none but NVIDIA's can be seen.
+    if told.is_empty() {
+        machine.problems.push(crate::Problem::OnlyLookedFor("NVIDIA".to_owned()));
+    }
+    vulkan::add(&mut machine.gpus, told, &machine.memory);
 }
 
 /// None are looked for.

@@ -6,12 +6,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::text::printable;
+
 /// No file read here is larger in practice than a few kB, but for those that `long` reads.
 const MAX_FILE: u64 = 64 << 10;
 /// Entries of a directory that are looked at.
 const MAX_ENTRIES: usize = 4096;
-/// Characters of a name or a version that are kept.
-const MAX_LINE: usize = 200;
 
 /// A file system's root.
 #[derive(Clone, Debug)]
@@ -96,15 +96,6 @@ fn read(path: &Path, most: u64) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
-}
-
-/// A text without control characters and margins, of bounded length; `None` when nothing is left.
-pub(crate) fn printable(text: &str) -> Option<String> {
-    // Files of the device tree end with a zero byte.
-    let text: String = text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned();
-    let visible = |c: &char| !c.is_control() && *c != char::REPLACEMENT_CHARACTER;
-    let text: String = text.chars().filter(visible).take(MAX_LINE).collect();
-    Some(text.trim().to_owned()).filter(|t| !t.is_empty())
 }
 
 /// The value behind a key, in a text of lines `key<separator>value`.

@@ -96,7 +96,9 @@ fn get(url: &str, path: &str) -> Result<u16> {
     let host = url.strip_prefix("http://").with_context(|| format!("{url} is not http://"))?;
     let mut stream = TcpStream::connect(host).with_context(|| format!("nobody is at {url}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    // At once: whoever answers its first bytes might have closed before the last ones.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut head = [0; 12];
     stream.read_exact(&mut head).with_context(|| format!("{url} doesn't answer"))?;
     let head = String::from_utf8_lossy(&head);

@@ -3,7 +3,8 @@
 
 use crate::Memory;
 use crate::gpu::{Gpu, Kind, Vendor};
-use crate::tree::{Tree, printable};
+use crate::text::printable;
+use crate::tree::Tree;
 
 /// The GPU of the board.
 pub(super) fn gpu(tree: &Tree, memory: &Memory) -> Option<Gpu> {

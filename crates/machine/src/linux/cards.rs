@@ -8,24 +8,32 @@ use super::driver::{self, Pool};
 use super::pci::{self, Function};
 use super::{boards, kfd, names};
 use crate::gpu::{Gpu, Kind, Problem, Vendor};
-use crate::nvml::{self, Query};
-use crate::tree::{Tree, printable};
-use crate::{Memory, patience};
+use crate::nvml;
+use crate::text::printable;
+use crate::tree::Tree;
+use crate::{Memory, patience, vulkan};
 
 /// What the drivers' files get: they answer in microseconds.
 const FILES: Duration = Duration::from_secs(1);
-/// What NVIDIA's library gets, counted from the same moment: waking several cards takes it more than a second.
+/// What libraries get, counted from the same moment: waking several cards takes NVIDIA's more than a second.
 const LIBRARY: Duration = Duration::from_millis(2500);
 /// Bytes of a page, by which `ttm` counts; machines with other pages have no GPU that shares memory through it.
 const PAGE: u64 = 4096;
 
-/// All GPUs. `nvml`: how NVIDIA's driver is asked, if at all.
-pub(crate) fn gpus(tree: &Tree, memory: &Memory, nvml: Option<Query>) -> Vec<Gpu> {
+/// How drivers are asked that do not tell everything in files; by default they are not asked.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Libraries {
+    pub nvml: Option<nvml::Query>,
+    pub vulkan: Option<vulkan::Query>,
+}
+
+/// All GPUs.
+pub(crate) fn gpus(tree: &Tree, memory: &Memory, libraries: Libraries) -> Vec<Gpu> {
     let start = Instant::now();
     let functions = pci::graphics(tree);
     let windows = tree.exists("dev/dxg");
     let wanted = windows || tree.exists("dev/nvidiactl") || functions.iter().any(uses_nvml);
-    let nvml = nvml.filter(|_| wanted).map(patience::beside);
+    let nvml = libraries.nvml.filter(|_| wanted).map(patience::beside);
     let asked: Vec<Receiver<driver::Told>> = functions.iter().map(|f| ask(tree, f)).collect();
     let mut gpus: Vec<Gpu> = functions
         .iter()
@@ -46,13 +54,22 @@ pub(crate) fn gpus(tree: &Tree, memory: &Memory, nvml: Option<Query>) -> Vec<Gpu
     if windows && gpus.is_empty() {
         gpus.push(behind_windows());
     }
+    if let (Some(query), true) = (libraries.vulkan, gpus.iter().any(lacks_memory)) {
+        let (told, _) = patience::until(&patience::beside(query), start + LIBRARY);
+        vulkan::complete(&mut gpus, &told, memory);
+    }
     for gpu in &mut gpus {
-        if gpu.memory_bytes.is_none() && gpu.problems.is_empty() {
+        if lacks_memory(gpu) {
             gpu.problems.push(Problem::MemoryUnknown);
         }
         gpu.problems.dedup();
     }
     gpus
+}
+
+/// Its driver works, but no file tells of its memory.
+fn lacks_memory(gpu: &Gpu) -> bool {
+    gpu.memory_bytes.is_none() && gpu.problems.is_empty()
 }
 
 fn uses_nvml(function: &Function) -> bool {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::tree::{Tree, printable, value};
+use crate::text::printable;
+use crate::tree::{Tree, value};
 use crate::{Cache, Clock, Cpu, Isa, cgroup};
 
 /// `/proc/cpuinfo` has some 2 kB for each hardware thread.

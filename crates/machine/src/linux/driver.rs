@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::pci::Function;
 use crate::gpu::Problem;
-use crate::tree::{Tree, printable, value};
+use crate::text::printable;
+use crate::tree::{Tree, value};
 
 /// No GPU has more: what is beyond is no size.
 const MAX_MEMORY: u64 = 1 << 46;

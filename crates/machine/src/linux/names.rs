@@ -3,7 +3,8 @@
 
 use super::pci::Function;
 use crate::devices;
-use crate::tree::{Tree, printable};
+use crate::text::printable;
+use crate::tree::Tree;
 
 /// The list of PCI numbers has 1.5 MB, libdrm's table 20 kB.
 const MAX_LIST: u64 = 8 << 20;

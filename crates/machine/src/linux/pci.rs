@@ -140,7 +140,7 @@ fn function(tree: &Tree, folder: PathBuf, address: String) -> Option<Function> {
         class: u16::try_from(number("class")? >> 8).ok()?,
         revision: number("revision").and_then(|n| u8::try_from(n).ok()).unwrap_or(0),
         driver: variable(&uevent, "DRIVER")
-            .and_then(crate::tree::printable)
+            .and_then(crate::text::printable)
             .or_else(|| tree.link(folder.join("driver"))),
         // -1 where there are no nodes.
         numa_node: tree.number(folder.join("numa_node")),

@@ -1,7 +1,8 @@
 //! The system, and what it runs in: containers, virtual machines, Windows. Marks that others leave, in the order in which they can be
 //! believed; a container that leaves none is not seen.
 
-use crate::tree::{Tree, printable, value};
+use crate::text::printable;
+use crate::tree::{Tree, value};
 use crate::{Container, System};
 
 pub(super) fn read(tree: &Tree) -> System {

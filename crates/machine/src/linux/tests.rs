@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::Libraries;
 use crate::nvml::{Card, Query, Told};
 use crate::tree::Tree;
+use crate::vulkan;
 use crate::{
     Cache, Clock, Container, Cpu, Gpu, Isa, Kind, Link, Machine, Memory, Node, Problem, Swap,
     System, Vendor,
@@ -82,7 +84,8 @@ impl Fake {
 
 fn detect(tree: &Tree, nvml: Option<Query>) -> Machine {
     let mut machine = super::host(tree).unwrap();
-    machine.gpus = super::gpus(tree, &machine.memory, nvml);
+    let libraries = Libraries { nvml, ..Libraries::default() };
+    machine.gpus = super::gpus(tree, &machine.memory, libraries);
     machine
 }
 
@@ -483,6 +486,46 @@ fn other_makers_cards() {
     );
     assert_eq!(gpus[1].driver.as_deref(), Some("devdrv_device_driver 24.1.rc1"));
     assert_eq!(gpus[1].problems, [Problem::MemoryUnknown]);
+}
+
+/// An Arc A770 as Vulkan describes it, on whatever bus.
+fn arc(sender: &Sender<vulkan::Told>) {
+    let heap = |bytes, local| vulkan::Heap { bytes, free: Some(bytes / 4 * 3), local };
+    let device = vulkan::Device {
+        name: Some("Intel(R) Arc(tm) A770 Graphics (DG2)".to_owned()),
+        id: (0x8086, 0x56a0),
+        kind: Some(Kind::Discrete),
+        heaps: vec![heap(16 * GIB, true), heap(16 * GIB, false)],
+        address: Some("0000:03:00.0".to_owned()),
+        driver: None,
+        identity: [1; 16],
+    };
+    sender.send(vulkan::Told::Opened).unwrap();
+    sender.send(vulkan::Told::Device(Box::new(device))).unwrap();
+}
+
+#[test]
+fn vulkan_is_asked_for_memory_that_no_file_tells() {
+    let fake = Fake::new();
+    fake.card("0000:03:00.0", "0300", "8086:56a0", "i915", &[]);
+    fake.card("0000:04:00.0", "0300", "8086:56a0", "i915", &[]);
+    fake.card("0000:05:00.0", "0300", "10de:2684", "nouveau", &[]);
+    let with = |query: vulkan::Query| {
+        let memory = super::host(&fake.tree()).unwrap().memory;
+        let libraries = Libraries { vulkan: Some(query), ..Libraries::default() };
+        super::gpus(&fake.tree(), &memory, libraries)
+    };
+    let gpus = with(arc);
+    let name = fake.gpus(None)[0].name.clone();
+    assert_eq!((&gpus[0].name, &gpus[0].problems[..]), (&name, &[][..]));
+    assert_eq!((gpus[0].memory_bytes, gpus[0].free_bytes), (Some(16 * GIB), Some(12 * GIB)));
+    // Another address is another card, and a driver that does not compute is no reason to ask.
+    assert_eq!(gpus[1].problems, [Problem::MemoryUnknown]);
+    assert_eq!(gpus[2].problems, [Problem::DisplayDriver("nouveau".to_owned())]);
+    let start = Instant::now();
+    let gpus = with(|_| thread::sleep(Duration::from_secs(10)));
+    assert!(start.elapsed() < Duration::from_secs(9), "it did not wait for the 10 seconds");
+    assert_eq!(gpus[0].problems, [Problem::MemoryUnknown]);
 }
 
 #[test]
