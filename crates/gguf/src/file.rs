@@ -36,6 +36,7 @@ struct Shard {
     map: Arc<Mmap>,
     data_start: u64,
     /// Whether the map is of a file, from which dropped pages come back.
+    #[cfg_attr(not(unix), allow(dead_code))]
     of_file: bool,
 }
 

@@ -371,6 +371,7 @@ fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// A temporary file with the permissions of an ordinary one: other users' servers may read the store.
 pub(crate) fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    #[cfg_attr(not(unix), allow(unused_mut))]
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
