@@ -147,7 +147,7 @@ fn ctrl_c_ends_the_answer_and_only_twice_the_conversation() {
     let pressed = Instant::now();
     terminal.wait_for("\neval rate:");
     // By itself this answer takes many times as long.
-    assert!(pressed.elapsed() < Duration::from_secs(4), "{:?}", pressed.elapsed());
+    assert!(pressed.elapsed() < Duration::from_secs(15), "{:?}", pressed.elapsed());
     terminal.wait_for(PROMPT);
     terminal.press("\x03");
     terminal.wait_for("Use Ctrl + d or /bye to exit.");

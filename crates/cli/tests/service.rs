@@ -150,6 +150,13 @@ impl Fails for Said {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A server in a process of its own, with a stream that runs.
 struct Running {
     child: Child,

@@ -169,7 +169,7 @@ impl Cancel {
         if state.swap(CANCELLED, Ordering::Relaxed) == WAITING {
             shared.waiting.fetch_sub(1, Ordering::Relaxed);
             // Whoever sees this sees the state above, too.
-            shared.vanished.store(true, Ordering::Release);
+            shared.vanished.swap(true, Ordering::Release);
         }
     }
 

@@ -186,8 +186,8 @@ pub enum MachineError {
 }
 
 impl Machine {
-    /// Describes the machine this process runs on, with its GPUs. Takes some milliseconds where the drivers answer at once, up to a second
-    /// where one has to wake a card, and 2.5 seconds where one hangs; call it once.
+    /// Describes the machine this process runs on, with its GPUs. Takes some milliseconds where the drivers answer at once, more where Vulkan
+    /// has to be asked, up to a second where a card has to be woken, and 2.5 seconds where a driver hangs; call it once.
     ///
     /// # Errors
     /// [`MachineError::NoMemory`] when the operating system tells no memory size.

@@ -87,7 +87,9 @@ pub(crate) fn query(sender: &Sender<Told>) {
 fn open() -> Result<Nvml, NvmlError> {
     let mut last = NvmlError::LibraryNotFound;
     for library in LIBRARIES {
-        match Nvml::builder().lib_path(OsStr::new(library)).init() {
+        #[cfg(windows)]
+        let library = crate::portable::of_system(library).unwrap_or_default();
+        match Nvml::builder().lib_path(OsStr::new(&library)).init() {
             Ok(nvml) => return Ok(nvml),
             Err(error @ NvmlError::LibloadingError(_)) => last = error,
             Err(error) => return Err(error),

@@ -81,6 +81,12 @@ pub(crate) fn gpus(machine: &mut Machine) {
     }
 }
 
+/// A library of the system's own folder: by its name alone, one might be found that somebody has put into another.
+#[cfg(windows)]
+pub(crate) fn of_system(library: &str) -> Option<std::path::PathBuf> {
+    Some(Path::new(&std::env::var_os("SystemRoot")?).join("System32").join(library))
+}
+
 /// NVIDIA's GPUs as their own library tells of them, and others as Vulkan does.
 #[cfg(windows)]
 pub(crate) fn gpus(machine: &mut Machine) {
@@ -107,9 +113,9 @@ pub(crate) fn gpus(machine: &mut Machine) {
             });
         }
     }
-    let (told, _) = patience::until(&others, deadline);
-    // Graphics drivers bring the loader: without it none but NVIDIA's can be seen.
-    if told.is_empty() {
+    let (told, done) = patience::until(&others, deadline);
+    // Graphics drivers bring the loader: without it, or with one that hangs, none but NVIDIA's can be seen.
+    if told.is_empty() || !done {
         machine.problems.push(crate::Problem::OnlyLookedFor("NVIDIA".to_owned()));
     }
     vulkan::add(&mut machine.gpus, told, &machine.memory);

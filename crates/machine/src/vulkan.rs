@@ -5,16 +5,19 @@
 
 use std::collections::HashSet;
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 use std::sync::mpsc::Sender;
 
 use ash::{Entry, Instance, ext, vk};
 
 use crate::Memory;
-use crate::gpu::{Gpu, Kind, Vendor};
+use crate::gpu::{Gpu, Kind, Problem, Vendor};
 use crate::text::printable;
 
 /// More devices than a machine has.
 const MAX_DEVICES: usize = 64;
+/// More memory than any has: what is beyond is no size.
+const MAX_MEMORY: u64 = 1 << 46;
 
 /// Something that Vulkan told.
 #[derive(Clone, Debug)]
@@ -58,14 +61,16 @@ pub(crate) type Query = fn(&Sender<Told>);
 
 /// Asks the drivers of this machine. Without a loader, or with one of Vulkan 1.0, nothing is told.
 pub(crate) fn query(sender: &Sender<Told>) {
-    // SAFETY: the library is the system's own loader, whose initialisers may be run by anybody.
-    let Ok(entry) = (unsafe { Entry::load() }) else { return };
-    // SAFETY: the entry points are those of the loader just opened, as for all calls below; it stays open until the end.
+    let Some(entry) = open() else { return };
+    // Never unloaded: some drivers do not bear it, least of all while the process ends.
+    let entry = ManuallyDrop::new(entry);
+    // SAFETY: the entry points are those of the loader just opened, as for all calls below; it stays open.
     let version = unsafe { entry.try_enumerate_instance_version() }.ok().flatten();
     if version.is_none_or(|version| version < vk::API_VERSION_1_1) {
         return;
     }
-    let program = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_1);
+    // What is asked of devices is of Vulkan 1.2 where they know it; loaders of 1.1 take that for 1.1.
+    let program = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_2);
     let wish = vk::InstanceCreateInfo::default().application_info(&program);
     // SAFETY: `wish` and what it points to live until the call returns.
     let Ok(instance) = (unsafe { entry.create_instance(&wish, None) }) else { return };
@@ -83,10 +88,24 @@ pub(crate) fn query(sender: &Sender<Told>) {
     }
 }
 
+/// The system's loader. On Windows from its own folder: by the name alone one might be found that somebody has put into another.
+fn open() -> Option<Entry> {
+    #[cfg(windows)]
+    let opened = {
+        let library = crate::portable::of_system("vulkan-1.dll")?;
+        // SAFETY: the library is the system's own loader, whose initialisers may be run by anybody.
+        unsafe { Entry::load_from(library) }
+    };
+    #[cfg(not(windows))]
+    // SAFETY: as above.
+    let opened = unsafe { Entry::load() };
+    opened.ok()
+}
+
 /// What its driver says of a device; `None` of one that knows Vulkan 1.0 only.
 ///
 /// # Safety
-/// `device` belongs to `instance`, which is of Vulkan 1.1.
+/// `device` belongs to `instance`, which is of Vulkan 1.1 or later.
 unsafe fn describe(instance: &Instance, device: vk::PhysicalDevice) -> Option<Device> {
     // SAFETY: the caller's promise, here and below; every structure outlives the call that fills it.
     let plain = unsafe { instance.get_physical_device_properties(device) };
@@ -196,26 +215,34 @@ impl Device {
         Some((self.id.0.try_into().ok()?, self.id.1.try_into().ok()?))
     }
 
-    /// Bytes that it may use, and of these the free ones as far as known. A card has its own heaps; NVIDIA's driver shows what the processor
-    /// reaches of the card a second time, as a small heap. A processor's own GPU has what was set aside for it and what main memory lends.
+    /// Bytes that it may use, and of these the free ones as far as known. A card has its own heaps, of which NVIDIA's driver shows what the
+    /// processor reaches a second time, as a small one. A processor's own GPU has what main memory lends, and AMD's what the firmware set
+    /// aside, which the system does not count as memory at all.
     fn memory(&self, kind: Kind, main: &Memory) -> Option<(u64, Option<u64>)> {
-        let counts = |heap: &&Heap| heap.local || kind == Kind::Integrated;
-        let heaps: Vec<&Heap> = self.heaps.iter().filter(counts).collect();
-        let largest = || heaps.iter().map(|heap| heap.bytes).max().unwrap_or(0);
-        let once = |heap: &&&Heap| self.vendor() != Vendor::Nvidia || heap.bytes == largest();
-        let heaps = || heaps.iter().filter(once);
-        let sum = |a: u64, b: u64| a.saturating_add(b);
-        let total = heaps().map(|heap| heap.bytes).fold(0, sum);
-        let free = heaps().map(|heap| heap.free).try_fold(0, |a, b| Some(sum(a, b?)));
-        let (total, free) = match kind {
-            Kind::Integrated => {
-                let free = free.unwrap_or(total).min(main.available_bytes);
-                (total.min(main.installed_bytes), Some(free))
+        let vendor = self.vendor();
+        let own = self.heaps.iter().filter(|heap| heap.local);
+        let (total, free) = match (kind, vendor) {
+            (Kind::Integrated, _) => {
+                let is_aside = |heap: &&Heap| heap.local && vendor == Vendor::Amd;
+                let (aside, lent): (Vec<_>, Vec<_>) = self.heaps.iter().partition(is_aside);
+                let (aside, lent) = (sum(aside), sum(lent));
+                let lent_free = lent.1.unwrap_or(lent.0).min(main.available_bytes);
+                let free = aside.1.unwrap_or(aside.0).saturating_add(lent_free);
+                (aside.0.saturating_add(lent.0.min(main.installed_bytes)), Some(free))
             }
-            _ => (total, free),
+            (_, Vendor::Nvidia) => sum(own.max_by_key(|heap| heap.bytes)),
+            _ => sum(own),
         };
-        (total > 0).then_some((total, free))
+        (1..=MAX_MEMORY).contains(&total).then_some((total, free))
     }
+}
+
+/// Bytes of heaps, and the free ones if all of them tell.
+fn sum<'a>(heaps: impl IntoIterator<Item = &'a Heap>) -> (u64, Option<u64>) {
+    heaps.into_iter().fold((0, Some(0)), |(total, free): (u64, Option<u64>), heap| {
+        let free = free.zip(heap.free).map(|(a, b)| a.saturating_add(b));
+        (total.saturating_add(heap.bytes), free)
+    })
 }
 
 /// Memory of GPUs that the system's files tell of, but not of their memory. What is known is left alone.
@@ -256,6 +283,7 @@ pub(crate) fn add(gpus: &mut Vec<Gpu>, told: Vec<Told>, main: &Memory) {
             name: device.name.unwrap_or_else(|| "GPU".to_owned()),
             address: device.address,
             driver: device.driver,
+            problems: if memory.is_none() { vec![Problem::MemoryUnknown] } else { Vec::new() },
             ..Gpu::unknown()
         });
     }
@@ -333,10 +361,20 @@ mod tests {
             [
                 (Vendor::Intel, Kind::Discrete, Some(16 * GIB), Some(8 * GIB)),
                 (Vendor::Nvidia, Kind::Discrete, Some(24 * GIB), Some(12 * GIB)),
-                (Vendor::Amd, Kind::Integrated, Some(16 * GIB + GIB / 2), Some(5 * GIB)),
+                (Vendor::Amd, Kind::Integrated, Some(16 * GIB + GIB / 2), Some(5 * GIB + GIB / 4)),
             ]
         );
         assert_eq!((gpus[0].name.as_str(), gpus[0].pci_id), ("Card 56a0", Some((0x8086, 0x56a0))));
+    }
+
+    /// A Ryzen AI Max with 96 of its 128 GB set aside, in several heaps: the system has what is left.
+    #[test]
+    fn what_the_firmware_set_aside_is_not_bounded_by_what_is_left() {
+        let heaps = [heap(64 * GIB, true), heap(32 * GIB, true), heap(16 * GIB, false)];
+        let max = device((0x1002, 0x1586), Some(Kind::Integrated), &heaps, 1);
+        let mut gpus = Vec::new();
+        add(&mut gpus, vec![max], &main());
+        assert_eq!((gpus[0].memory_bytes, gpus[0].free_bytes), (Some(112 * GIB), Some(53 * GIB)));
     }
 
     #[test]
@@ -366,10 +404,14 @@ mod tests {
         let part = Some(Kind::Integrated);
         let huge = device((1, 1), part, &[heap(u64::MAX, true), heap(u64::MAX, false)], 4);
         let none = device((1, 2), part, &[], 5);
+        let card = device((1, 3), Some(Kind::Discrete), &[heap(u64::MAX, true)], 6);
         let mut gpus = Vec::new();
-        add(&mut gpus, vec![huge, none], &main());
+        add(&mut gpus, vec![huge, none, card], &main());
         assert_eq!(gpus[0].memory_bytes, Some(32 * GIB));
-        assert_eq!((gpus[1].memory_bytes, gpus[1].free_bytes), (None, None));
+        for gpu in &gpus[1..] {
+            assert_eq!((gpu.memory_bytes, gpu.free_bytes), (None, None));
+            assert_eq!(gpu.problems, [Problem::MemoryUnknown]);
+        }
     }
 
     /// Without a loader nothing is told; with one (`mesa-vulkan-drivers` has one that calculates on the processor) devices have names and

@@ -79,7 +79,7 @@ fn the_waiting_one_takes_over_from_a_killed_one() {
     });
     let hub = hub(root.path(), &content(LEN), &[hugging_face()], &server.url);
     let mut other = start(root.path(), &server.url);
-    eventually(|| server.sent() >= 100_000);
+    eventually(|| server.sent() >= 1_500_000);
     let waiting = AtomicBool::new(false);
     let model = std::thread::scope(|s| {
         let puller = s.spawn(|| {

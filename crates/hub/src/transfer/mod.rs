@@ -374,6 +374,7 @@ impl<'a> Follower<'a> {
     /// Why nothing more will come. Of a file of which nothing is kept nothing stays.
     fn failure(&self) -> FetchError {
         self.shared.change(|state| {
+            state.over = true;
             state.revoke(|_| true);
             if state.table.kept() == 0 {
                 let _ = self.shared.file.set_len(0);

@@ -54,8 +54,10 @@ pub(crate) fn gpus(tree: &Tree, memory: &Memory, libraries: Libraries) -> Vec<Gp
     if windows && gpus.is_empty() {
         gpus.push(behind_windows());
     }
-    if let (Some(query), true) = (libraries.vulkan, gpus.iter().any(lacks_memory)) {
-        let (told, _) = patience::until(&patience::beside(query), start + LIBRARY);
+    let deadline = start + LIBRARY;
+    let wanted = gpus.iter().any(|gpu| lacks_memory(gpu) && gpu.vendor == Vendor::Intel);
+    if let Some(query) = libraries.vulkan.filter(|_| wanted && Instant::now() < deadline) {
+        let (told, _) = patience::until(&patience::beside(query), deadline);
         vulkan::complete(&mut gpus, &told, memory);
     }
     for gpu in &mut gpus {
