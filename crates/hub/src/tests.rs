@@ -25,7 +25,7 @@ mod upload;
 mod wire;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -98,6 +98,15 @@ fn settings(root: &Path, url: &str) -> Settings {
         pip: Pip { commands: Vec::new(), stall: Duration::from_secs(5) },
         hugging_face_cache: None,
         keys: vec![root.join("id_ed25519")],
+    }
+}
+
+/// Waits for something that another thread or process does, and goes on after half a minute in any case: what follows
+/// then says what is missing.
+fn eventually(done: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !done() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -21,6 +21,24 @@ pub enum Vendor {
     Other,
 }
 
+impl Vendor {
+    /// By its number on the PCI bus.
+    #[cfg_attr(target_os = "macos", allow(dead_code))]
+    pub(crate) fn of_pci(number: u16) -> Vendor {
+        match number {
+            0x10de => Vendor::Nvidia,
+            0x1002 => Vendor::Amd,
+            0x8086 => Vendor::Intel,
+            0x19e5 => Vendor::Huawei,
+            _ => Vendor::Other,
+        }
+    }
+}
+
+/// No GPU has more bytes of memory: what is beyond is no size.
+#[cfg_attr(target_os = "macos", allow(dead_code))]
+pub(crate) const MAX_MEMORY: u64 = 1 << 46;
+
 /// Where a processor's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

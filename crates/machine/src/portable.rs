@@ -118,7 +118,7 @@ pub(crate) fn gpus(machine: &mut Machine) {
     if told.is_empty() || !done {
         machine.problems.push(crate::Problem::OnlyLookedFor("NVIDIA".to_owned()));
     }
-    vulkan::add(&mut machine.gpus, told, &machine.memory);
+    vulkan::add(&mut machine.gpus, &told, &machine.memory);
 }
 
 /// None are looked for.

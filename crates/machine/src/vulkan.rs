@@ -11,13 +11,11 @@ use std::sync::mpsc::Sender;
 use ash::{Entry, Instance, ext, vk};
 
 use crate::Memory;
-use crate::gpu::{Gpu, Kind, Problem, Vendor};
+use crate::gpu::{Gpu, Kind, MAX_MEMORY, Problem, Vendor};
 use crate::text::printable;
 
 /// More devices than a machine has.
 const MAX_DEVICES: usize = 64;
-/// More memory than any has: what is beyond is no size.
-const MAX_MEMORY: u64 = 1 << 46;
 
 /// Something that Vulkan told.
 #[derive(Clone, Debug)]
@@ -202,13 +200,7 @@ fn kind(told: vk::PhysicalDeviceType) -> Option<Kind> {
 
 impl Device {
     fn vendor(&self) -> Vendor {
-        match self.id.0 {
-            0x10de => Vendor::Nvidia,
-            0x1002 => Vendor::Amd,
-            0x8086 => Vendor::Intel,
-            0x106b => Vendor::Apple,
-            _ => Vendor::Other,
-        }
+        u16::try_from(self.id.0).map_or(Vendor::Other, Vendor::of_pci)
     }
 
     fn pci_id(&self) -> Option<(u16, u16)> {
@@ -264,10 +256,10 @@ pub(crate) fn complete(gpus: &mut [Gpu], told: &[Told], main: &Memory) {
 
 /// GPUs that nothing else tells of; those that are known already are left alone.
 #[cfg_attr(not(windows), allow(dead_code))]
-pub(crate) fn add(gpus: &mut Vec<Gpu>, told: Vec<Told>, main: &Memory) {
+pub(crate) fn add(gpus: &mut Vec<Gpu>, told: &[Told], main: &Memory) {
     let known: HashSet<_> = gpus.iter().filter_map(|gpu| gpu.pci_id).collect();
     let mut seen = HashSet::new();
-    for device in told.into_iter().filter_map(Told::into_device) {
+    for device in told.iter().filter_map(Told::device) {
         let Some(kind) = device.kind else { continue };
         let again = device.pci_id().is_some_and(|id| known.contains(&id));
         if again || !seen.insert(device.identity) {
@@ -280,9 +272,9 @@ pub(crate) fn add(gpus: &mut Vec<Gpu>, told: Vec<Told>, main: &Memory) {
             memory_bytes: memory.map(|(total, _)| total),
             free_bytes: memory.and_then(|(_, free)| free),
             pci_id: device.pci_id(),
-            name: device.name.unwrap_or_else(|| "GPU".to_owned()),
-            address: device.address,
-            driver: device.driver,
+            name: device.name.clone().unwrap_or_else(|| "GPU".to_owned()),
+            address: device.address.clone(),
+            driver: device.driver.clone(),
             problems: if memory.is_none() { vec![Problem::MemoryUnknown] } else { Vec::new() },
             ..Gpu::unknown()
         });
@@ -293,13 +285,6 @@ impl Told {
     fn device(&self) -> Option<&Device> {
         match self {
             Told::Device(device) => Some(device),
-            Told::Opened => None,
-        }
-    }
-
-    fn into_device(self) -> Option<Device> {
-        match self {
-            Told::Device(device) => Some(*device),
             Told::Opened => None,
         }
     }
@@ -353,7 +338,7 @@ mod tests {
     #[test]
     fn each_kind_has_the_memory_that_it_may_use() {
         let mut gpus = Vec::new();
-        add(&mut gpus, three().to_vec(), &main());
+        add(&mut gpus, &three(), &main());
         let facts: Vec<_> =
             gpus.iter().map(|g| (g.vendor, g.kind, g.memory_bytes, g.free_bytes)).collect();
         assert_eq!(
@@ -373,7 +358,7 @@ mod tests {
         let heaps = [heap(64 * GIB, true), heap(32 * GIB, true), heap(16 * GIB, false)];
         let max = device((0x1002, 0x1586), Some(Kind::Integrated), &heaps, 1);
         let mut gpus = Vec::new();
-        add(&mut gpus, vec![max], &main());
+        add(&mut gpus, &[max], &main());
         assert_eq!((gpus[0].memory_bytes, gpus[0].free_bytes), (Some(112 * GIB), Some(53 * GIB)));
     }
 
@@ -383,7 +368,7 @@ mod tests {
         let mut gpus = vec![nvml.clone()];
         let software = device((0x10005, 0), None, &[heap(GIB, true)], 9);
         let told = [three().as_slice(), &[Told::Opened, software], &three()].concat();
-        add(&mut gpus, told, &main());
+        add(&mut gpus, &told, &main());
         assert_eq!(gpus.len(), 3);
         assert_eq!(gpus[0], nvml);
     }
@@ -406,7 +391,7 @@ mod tests {
         let none = device((1, 2), part, &[], 5);
         let card = device((1, 3), Some(Kind::Discrete), &[heap(u64::MAX, true)], 6);
         let mut gpus = Vec::new();
-        add(&mut gpus, vec![huge, none, card], &main());
+        add(&mut gpus, &[huge, none, card], &main());
         assert_eq!(gpus[0].memory_bytes, Some(32 * GIB));
         for gpu in &gpus[1..] {
             assert_eq!((gpu.memory_bytes, gpu.free_bytes), (None, None));

@@ -132,6 +132,7 @@ mod tests {
         within(Duration::from_secs(3600), &later, || ());
         // Nothing else is given as long.
         assert!(WATCH.lock().entries.iter().all(|entry| entry.ticks < 100_000));
+        assert!(!later.is_cancelled());
         // It wakes up again.
         within(Duration::ZERO, &later, || {
             while !later.is_cancelled() {

@@ -4,7 +4,7 @@
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -25,15 +25,6 @@ fn other_process() {
     let patience = Patience { stall: Duration::from_secs(60), ..hub.settings.net.patience.clone() };
     hub.settings.net = Net::new(patience);
     pull(&hub).0.unwrap();
-}
-
-/// Waits for something that another thread or process does, and goes on after half a minute in any case: what follows
-/// then says what is missing.
-fn eventually(done: impl Fn() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(30);
-    while !done() && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn start(root: &Path, url: &str) -> Child {

@@ -136,10 +136,7 @@ fn the_next_source_takes_over_and_keeps_the_bytes() {
     let server = Server::start(move |r| match (r.path.as_str(), r.number) {
         ("/ms/models/o/r/resolve/master/g.gguf", _) => {
             // It may not bring the end before the other is asked again.
-            let patience = Instant::now() + Duration::from_secs(10);
-            while r.to == Some(LEN) && !gone.load(Ordering::SeqCst) && Instant::now() < patience {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            eventually(|| r.to != Some(LEN) || gone.load(Ordering::SeqCst));
             Reply::proper(r, &content(LEN))
         }
         (_, 0) => Reply::proper(r, &content(LEN)).cut(100_000),

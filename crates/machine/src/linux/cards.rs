@@ -103,7 +103,7 @@ fn gpu(tree: &Tree, memory: &Memory, function: &Function, told: Option<driver::T
     });
     Gpu {
         name: told.name.unwrap_or_else(|| names::of(tree, function)),
-        vendor: vendor(function),
+        vendor: function.maker(),
         kind,
         memory_bytes,
         free_bytes,
@@ -126,16 +126,6 @@ fn driver_problem(function: &Function) -> Vec<Problem> {
             vec![Problem::DisplayDriver(driver.to_owned())]
         }
         Some(_) => Vec::new(),
-    }
-}
-
-fn vendor(function: &Function) -> Vendor {
-    match function {
-        f if f.is_nvidia() => Vendor::Nvidia,
-        f if f.is_amd() => Vendor::Amd,
-        f if f.is_intel() => Vendor::Intel,
-        f if f.is_huawei() => Vendor::Huawei,
-        _ => Vendor::Other,
     }
 }
 

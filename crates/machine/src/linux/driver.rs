@@ -4,12 +4,9 @@
 use std::path::PathBuf;
 
 use super::pci::Function;
-use crate::gpu::Problem;
+use crate::gpu::{MAX_MEMORY, Problem};
 use crate::text::printable;
 use crate::tree::{Tree, value};
-
-/// No GPU has more: what is beyond is no size.
-const MAX_MEMORY: u64 = 1 << 46;
 
 /// Bytes in all, and in use.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,14 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::gpu::Link;
+use crate::gpu::{Link, Vendor};
 use crate::tree::Tree;
 
 const DEVICES: &str = "sys/bus/pci/devices";
-const NVIDIA: u16 = 0x10de;
-const AMD: u16 = 0x1002;
-const INTEL: u16 = 0x8086;
-const HUAWEI: u16 = 0x19e5;
 
 /// One device on the bus.
 #[derive(Clone, Debug)]
@@ -29,20 +25,24 @@ pub(super) struct Function {
 }
 
 impl Function {
+    pub fn maker(&self) -> Vendor {
+        Vendor::of_pci(self.vendor)
+    }
+
     pub fn is_nvidia(&self) -> bool {
-        self.vendor == NVIDIA
+        self.maker() == Vendor::Nvidia
     }
 
     pub fn is_amd(&self) -> bool {
-        self.vendor == AMD
+        self.maker() == Vendor::Amd
     }
 
     pub fn is_intel(&self) -> bool {
-        self.vendor == INTEL
+        self.maker() == Vendor::Intel
     }
 
     pub fn is_huawei(&self) -> bool {
-        self.vendor == HUAWEI
+        self.maker() == Vendor::Huawei
     }
 
     /// Display controllers and processing accelerators, but for those that only show pictures and those that are no GPUs.
@@ -53,9 +53,9 @@ impl Function {
             0x80ee,
         ];
         match self.class >> 8 {
-            0x03 => !PICTURES.contains(&self.vendor) && self.vendor != HUAWEI,
+            0x03 => !PICTURES.contains(&self.vendor) && !self.is_huawei(),
             // Intel's are small ones for quiet tasks in the background.
-            0x12 => self.vendor != INTEL,
+            0x12 => !self.is_intel(),
             _ => false,
         }
     }
